@@ -49,7 +49,7 @@ func BenchmarkDo(b *testing.B) {
 	}
 }
 
-// spread makes calls calls of do from callers goroutines and returns how long that took.
+// spread calls do so many times in all, from so many goroutines, and returns how long that took.
 func spread(callers, calls int, do func(caller int)) time.Duration {
 	start := time.Now()
 	var left atomic.Int64

@@ -82,7 +82,7 @@ func (m *model) result(ctx context.Context, i int, list []plan, v int, shared bo
 	defer m.mu.Unlock()
 	var panicked *pool.PanicError
 	ran, p := m.ran[i], list[i]
-	ok := false
+	var ok bool
 	switch {
 	case shared:
 		ok = !ran && p.work != "" && (errors.As(err, &panicked) || err == nil && list[v].work == p.work && m.ran[v])
