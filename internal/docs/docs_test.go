@@ -140,7 +140,7 @@ func imports(file *ast.File) string {
 	var lines []string
 	ast.Inspect(file, func(node ast.Node) bool {
 		if selector, ok := node.(*ast.SelectorExpr); ok {
-			if id, ok := selector.X.(*ast.Ident); ok && id.Obj == nil && known[id.Name] != "" { //nolint:staticcheck // Obj answers: not declared in this file
+			if id, ok := selector.X.(*ast.Ident); ok && id.Obj == nil && known[id.Name] != "" {
 				lines = append(lines, fmt.Sprintf("import %q\n", known[id.Name]))
 			}
 		}
