@@ -1,0 +1,163 @@
+package download
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+const (
+	partialSuffix = ".partial"
+	tagSuffix     = ".tag"
+)
+
+// faults replaces calls to the disk, so that tests can make them fail. A nil field is the real thing.
+type faults struct {
+	write func(f *os.File, p []byte, off int64) (int, error)
+	free  func(f *os.File) (int64, error)
+}
+
+// partial is a blob on its way: an open, locked file. Its lock dies with its process.
+type partial struct {
+	root   *os.Root
+	name   string
+	f      *os.File
+	n      int64 // bytes that are in the file, and in the hash
+	faults faults
+}
+
+// openPartial opens or makes the partial file of a blob. What was planted there instead of a file of our own is removed.
+func openPartial(root *os.Root, identity string, with faults) (*partial, error) {
+	p := &partial{root: root, name: identity + partialSuffix, faults: with}
+	f, err := openPlain(root, p.name)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		f, err = root.OpenFile(p.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if err != nil {
+		return nil, local(fmt.Errorf("make %s: %w: let this user write to that folder", pathIn(root, p.name), err))
+	}
+	p.f = f
+	_ = f.Chmod(0o600) // where it was loosened by hand; a file system without modes is fine
+	if err := lock(f); err != nil {
+		f.Close()
+		return nil, local(fmt.Errorf("lock %s: %w: another fetch is at work on it, wait for that one", pathIn(root, p.name), err))
+	}
+	return p, nil
+}
+
+// openPlain opens a file for reading and writing; nil where there is none. Only a plain file with a single name, or one that is
+// only read, is taken for one of ours: writing through a link would spoil what it leads to.
+func openPlain(root *os.Root, name string) (*os.File, error) {
+	before, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, local(fmt.Errorf("look at %s: %w", pathIn(root, name), err))
+	}
+	internal := isInternal(name)
+	if !before.Mode().IsRegular() || internal && linked(before) {
+		if err := root.Remove(name); err != nil {
+			return nil, local(fmt.Errorf("remove %s, which is no plain file: %w: remove it by hand", pathIn(root, name), err))
+		}
+		return nil, nil
+	}
+	flag := os.O_RDONLY
+	if internal {
+		flag = os.O_RDWR
+	}
+	f, err := root.OpenFile(name, flag, 0)
+	if err != nil {
+		return nil, local(fmt.Errorf("open %s: %w: let this user read and write it", pathIn(root, name), err))
+	}
+	if after, err := f.Stat(); err != nil || !os.SameFile(before, after) {
+		f.Close()
+		return nil, local(fmt.Errorf("open %s: somebody is changing that folder", pathIn(root, name)))
+	}
+	return f, nil
+}
+
+// write appends b. What could be written stays, and counts.
+func (p *partial) write(b []byte) (int, error) {
+	write := p.faults.write
+	if write == nil {
+		write = (*os.File).WriteAt
+	}
+	n, err := write(p.f, b, p.n)
+	p.n += int64(n)
+	if err != nil {
+		err = p.writeError(err)
+	}
+	return n, err
+}
+
+func (p *partial) writeError(err error) error {
+	path := pathIn(p.root, p.name)
+	if isFull(err) {
+		return local(fmt.Errorf("%w: write %s: %w (%d bytes are there and kept): free some space, the next try goes on from there", ErrNoSpace, path, err, p.n))
+	}
+	return local(fmt.Errorf("write %s: %w", path, err))
+}
+
+// reset empties the file.
+func (p *partial) reset() error {
+	p.n = 0
+	p.dropTag()
+	if err := p.f.Truncate(0); err != nil {
+		return local(fmt.Errorf("empty %s: %w", pathIn(p.root, p.name), err))
+	}
+	return nil
+}
+
+// room checks that the disk has space for need more bytes and some to spare.
+func (p *partial) room(need int64) error {
+	free := p.faults.free
+	if free == nil {
+		free = freeSpace
+	}
+	have, err := free(p.f)
+	if err != nil || have < 0 { // a file system that cannot tell: the write will
+		return nil
+	}
+	if have < need+spareSpace {
+		return local(fmt.Errorf("%w: %s needs %d more bytes and %d to spare, %d are free: free %d bytes there",
+			ErrNoSpace, p.root.Name(), need, spareSpace, have, need+spareSpace-have))
+	}
+	return nil
+}
+
+// finish makes the partial file the finished one, durably.
+func (p *partial) finish(name string) error {
+	if err := p.f.Sync(); err != nil {
+		return p.writeError(err)
+	}
+	err := p.f.Close() // Windows renames no open file
+	p.f = nil
+	if err != nil {
+		return p.writeError(err)
+	}
+	if err := p.root.Rename(p.name, name); err != nil {
+		return local(fmt.Errorf("rename %s to %s: %w: remove what is in the way", pathIn(p.root, p.name), name, err))
+	}
+	p.dropTag()
+	if err := syncDir(p.root); err != nil {
+		return local(fmt.Errorf("sync %s: %w", p.root.Name(), err))
+	}
+	return nil
+}
+
+// close leaves the partial file to the next fetch, or removes it where there is nothing in it.
+func (p *partial) close() {
+	if p.f == nil {
+		return
+	}
+	p.f.Close()
+	if p.n == 0 {
+		_ = p.root.Remove(p.name) // at worst an empty file is left
+		p.dropTag()
+	}
+}
