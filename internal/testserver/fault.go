@@ -15,6 +15,8 @@ type Fault struct {
 	Unseen bool
 	// Delay passes before the answer.
 	Delay time.Duration
+	// Hold is waited for (until it is closed) before the answer.
+	Hold <-chan struct{}
 	// Stall never answers: the connection stays open until the client gives up
 	// or the server is closed.
 	Stall bool
@@ -41,7 +43,8 @@ type AppAnswer struct {
 	Check      string // status of its <updatecheck>; "" if it has none
 	// EventStatus is the status of its events. Nebraska knows "ok" only.
 	EventStatus string
-	source      *xmlAppResponse
+
+	source *xmlAppResponse
 }
 
 // StatusFault answers with an HTTP status and nothing else, as a proxy does.

@@ -23,6 +23,9 @@ type FileFault struct {
 	// bytes of the body. A reset may overtake bytes that are on their way.
 	Cut, Reset, Stall bool
 	After             int64
+	// Hold is waited for (until it is closed) after After bytes of the body; then
+	// the rest is sent.
+	Hold <-chan struct{}
 
 	// Rate, in bytes a second, slows the body down: a hundredth of it is sent
 	// every 10 ms, or single bytes where it is below 100.
@@ -50,17 +53,12 @@ type FileFault struct {
 	Chunked bool
 	// Gzip compresses the body, with Content-Encoding: gzip.
 	Gzip bool
-	// NoValidator leaves ETag and Last-Modified out; ETag replaces the ETag.
+	// NoValidator leaves the ETag out (there never is a Last-Modified); ETag
+	// replaces it.
 	NoValidator bool
 	ETag        string
 	// Content replaces the file.
 	Content []byte
-}
-
-// FileStats counts what a path of the payload host was asked for and gave.
-type FileStats struct {
-	Requests int
-	Bytes    int64 // of bodies, written to the connection
 }
 
 // FileRequest is one request to the payload host.

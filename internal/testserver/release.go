@@ -13,6 +13,10 @@ const SizeUnknown = -1
 // older version.
 type Release struct {
 	Version string
+	// AnyVersion makes the server offer this release to every instance that does
+	// not run exactly it, as other servers than Nebraska may: versions of four
+	// parts, dates, downgrades. Without it Version is a semantic version.
+	AnyVersion bool
 	// Files are the packages of the manifest, the main one first. Those with
 	// Content are served by the payload host below /APP/VERSION/.
 	Files []File
@@ -60,11 +64,11 @@ type File struct {
 // event, which is "postinstall" by default.
 type Action struct {
 	Event                 string
-	SHA256                string // of the main package, base64
 	DisplayVersion        string
-	Deadline              string
+	SHA256                string // of the main package, base64
 	DisablePayloadBackoff bool
 	MaxFailureCountPerURL uint
+	Deadline              string
 }
 
 // Policy is the rollout policy of a group. The zero Policy lets everything
