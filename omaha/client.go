@@ -3,13 +3,25 @@ package omaha
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"time"
 )
 
+const (
+	defaultPath         = "/v1/update/" // go-omaha's, and Nebraska's
+	defaultRetryMax     = 4
+	defaultRetryWaitMin = time.Second
+	defaultRetryWaitMax = 30 * time.Second
+	maxClientVersion    = 64 // bytes; see envelopeSize
+)
+
 // Client sends requests to one Omaha server. It is safe for concurrent use; its fields must not change after
-// the first call, nor may it be copied.
+// the first call, nor may it be copied then.
 type Client struct {
 	// Endpoint is the server's absolute http or https URL. Without a path it gets go-omaha's default, /v1/update/.
 	// A user and password in it are sent as basic authorization. Required.
@@ -17,34 +29,145 @@ type Client struct {
 
 	// HTTP makes the connections. Its Transport, Jar, Timeout and CheckRedirect are honoured, and it is not changed.
 	// nil means a client of our own: TLS 1.2 at least, proxies from the environment. Without a Timeout of its own
-	// an attempt may take 60 seconds, answer included.
+	// an attempt may take 60 seconds, its answer included.
 	HTTP *http.Client
 
-	// Authorize adds credentials to each attempt, and to no other host than the endpoint's. Its error ends the call.
-	// It may be called by several goroutines at once. nil means none.
+	// Authorize adds credentials to each attempt, and for no other host than the endpoint's. Its error ends the call.
+	// Several goroutines may call it at once. nil means none.
 	Authorize func(*http.Request) error
 
 	// Logger gets a line for each retry. nil means none.
 	Logger *slog.Logger
 
-	// Version is the request's version attribute and the User-Agent: printable ASCII. "" means "omahaclient-" and a number.
+	// Version is the request's version attribute and the User-Agent: at most 64 printable ASCII characters.
+	// "" means "omahaclient-" and a number.
 	Version string
 
 	RetryMax     int           // attempts after the first; 0 means 4, below 0 none
 	RetryWaitMin time.Duration // before the first retry, doubling from there; 0 means 1 s
-	RetryWaitMax time.Duration // longest wait; a server that asks for more ends the call; 0 means 30 s
+	RetryWaitMax time.Duration // longest wait; a server that asks for a longer one ends the call; 0 means 30 s, or RetryWaitMin
 
 	// OS describes this machine. The zero value means [LocalOS].
 	OS OS
+
+	// sign, where set, may add to the URL of an attempt with the given body, and returns the check of its answer's
+	// header and body, all as on the wire but for compression: the place for signed answers (CUP).
+	sign func(u *url.URL, body []byte) (check func(header http.Header, body []byte) error)
+
+	ownOnce sync.Once
+	own     *http.Transport // made by ownOnce where HTTP is nil
 }
 
-// Validate returns all mistakes in the fields.
-func (c *Client) Validate() error { return nil }
+// Validate returns all mistakes in the fields, joined. Do does the same before it sends anything.
+func (c *Client) Validate() error {
+	var mistakes []error
+	if _, err := parseEndpoint(c.Endpoint); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if len(c.Version) > maxClientVersion || strings.ContainsFunc(c.Version, func(r rune) bool { return r < ' ' || r > '~' }) {
+		mistakes = append(mistakes, fmt.Errorf("version %q: want at most %d printable ASCII characters",
+			printable(c.Version, maxClientVersion), maxClientVersion))
+	}
+	if c.Version == syncerVersion {
+		mistakes = append(mistakes, fmt.Errorf("version %q: Nebraska takes such a client for another Nebraska: choose another one", c.Version))
+	}
+	if c.RetryWaitMin < 0 || c.RetryWaitMax < 0 || c.RetryWaitMax != 0 && c.RetryWaitMax < c.RetryWaitMin {
+		mistakes = append(mistakes, fmt.Errorf("retry waits %v to %v: want neither below 0, and the first at most the second",
+			c.RetryWaitMin, c.RetryWaitMax))
+	}
+	return errors.Join(mistakes...)
+}
 
-// Do sends the request, with retries, and returns the answer. Its error is an [*AnswerError] or wraps ctx's.
+// Do sends the request and returns the answer, one AppResponse for each app.
+//
+// It makes one POST, and another after network errors and the statuses 408, 429, 500, 502, 503 and 504, each with
+// a new request id: RetryMax times, with doubling waits (half of each is random). It waits as long as a Retry-After
+// asks for, up to RetryWaitMax; if the server asks for more, it ends.
+//
+// The error is an [*AnswerError], or wraps ctx's error (and cause) where that ended the call.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
-	return nil, &AnswerError{Err: errors.New("not built yet")}
+	x, err := c.newExchange(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.post(ctx); err != nil {
+		return nil, err
+	}
+	doc, err := x.readAnswer()
+	if err != nil {
+		return nil, err
+	}
+	return &Response{
+		Server:     printable(doc.Server, 100),
+		RetryAfter: x.answer.retryAfter,
+		Apps:       req.read(doc, x.os.Arch),
+	}, nil
 }
 
-// CloseIdleConnections closes the idle connections of the Client's own transport, if HTTP is nil.
-func (c *Client) CloseIdleConnections() {}
+// CloseIdleConnections closes the idle connections of the Client's own transport. Those of HTTP are left alone.
+func (c *Client) CloseIdleConnections() {
+	if c.HTTP == nil {
+		c.transport().(*http.Transport).CloseIdleConnections()
+	}
+}
+
+// parseEndpoint reads an endpoint. Its error does not show what may be secret in it.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	const want = "want an absolute URL such as https://updates.example.com/v1/update/"
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		var inner *url.Error
+		if errors.As(err, &inner) {
+			err = inner.Err
+		}
+		return nil, fmt.Errorf("endpoint: %s: %s", hideURLParts(err.Error()), want)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("endpoint %q: %s", shownURL(u), want)
+	}
+	if u.Path == "" {
+		u.Path = defaultPath
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// shownURL is a URL as messages may show it: without user, password and query, and without the secret that
+// Nebraska can be told to expect at the end of its path.
+func shownURL(u *url.URL) string {
+	path, secret := cutSecret(u)
+	if secret != "" {
+		path += "…"
+	}
+	return u.Scheme + "://" + u.Host + path
+}
+
+// cutSecret cuts u's path behind Nebraska's own.
+func cutSecret(u *url.URL) (path, secret string) {
+	path = u.EscapedPath()
+	if before, after, found := strings.Cut(path, defaultPath); found {
+		return before + defaultPath, strings.Trim(after, "/")
+	}
+	return path, ""
+}
+
+func (c *Client) logger() *slog.Logger {
+	if c.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Logger
+}
+
+func (c *Client) version() string {
+	if c.Version == "" {
+		return defaultVersion
+	}
+	return c.Version
+}
+
+func (c *Client) system() OS {
+	if c.OS == (OS{}) {
+		return LocalOS()
+	}
+	return c.OS
+}

@@ -1,0 +1,195 @@
+package omaha
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+// exchange is one call of Do: what its attempts share. One goroutine uses it.
+type exchange struct {
+	client   *Client
+	endpoint *url.URL // without user and password
+	user     *url.Userinfo
+	os       OS
+	request  *Request
+	header   http.Header // without credentials
+	secrets  secrets
+
+	body     []byte // of the present attempt
+	marshals int
+	check    func(http.Header, []byte) error // of the present attempt's answer; see Client.sign
+
+	longestWait time.Duration
+	lastErr     error // of the last attempt
+	answer      answer
+}
+
+// answer is what came, as far as it was read.
+type answer struct {
+	status      int // 0: nothing came
+	contentType string
+	retryAfter  time.Duration
+	read        bool
+	body        []byte // decompressed; the first bytes where status is none of success
+}
+
+func (c *Client) newExchange(req *Request) (*exchange, error) {
+	refuse := func(endpoint string, err error) error {
+		return &AnswerError{Endpoint: endpoint, Code: ExitOmahaRequest, Err: err, final: true}
+	}
+	if err := c.Validate(); err != nil {
+		return nil, refuse("the server", err)
+	}
+	u, err := parseEndpoint(c.Endpoint)
+	if err != nil {
+		return nil, refuse("the server", err)
+	}
+	if len(req.Apps) == 0 {
+		return nil, refuse(shownURL(u), errors.New("no app to ask about"))
+	}
+	x := &exchange{client: c, endpoint: u, user: u.User, os: c.system(), request: req}
+	u.User = nil
+	x.header = http.Header{
+		"Content-Type":    {"text/xml; charset=utf-8"},
+		"Accept":          {"text/xml, application/xml"},
+		"Accept-Encoding": {"gzip"}, // undone in readBody, which also bounds what comes compressed
+		"User-Agent":      {c.version()},
+	}
+	_, secret := cutSecret(u)
+	x.secrets.add(u.RawQuery, secret)
+	for _, values := range u.Query() {
+		x.secrets.add(values...)
+	}
+	if password, ok := x.user.Password(); ok {
+		x.secrets.add(password)
+	}
+	return x, nil
+}
+
+// post sends the request until an answer came, and reads that. Its error is Do's.
+func (x *exchange) post(ctx context.Context) error {
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, x.endpoint.String(), retryablehttp.ReaderFunc(x.nextBody))
+	if err != nil {
+		return x.fail(err, "")
+	}
+	req.Header = x.header.Clone()
+	req.GetBody = x.sameBody
+	req.SetResponseHandler(x.receive)
+	resp, err := x.retrier().Do(req)
+	if resp != nil {
+		defer resp.Body.Close()
+		x.note(resp)
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return x.interrupted(ctx)
+	case err != nil:
+		return x.fail(err, adviceFor(err))
+	case !x.answer.read: // the last attempt had a status that would be worth another one
+		return x.receive(resp)
+	}
+	return nil
+}
+
+// nextBody is called once to learn the length and then once per attempt; each attempt gets a request id of its own.
+func (x *exchange) nextBody() (io.Reader, error) {
+	x.answer = answer{}
+	x.marshals++
+	if x.marshals != 2 {
+		body, err := x.request.Marshal(x.os, x.client.version())
+		if err != nil {
+			return nil, err
+		}
+		x.body = body
+	}
+	return bytes.NewReader(x.body), nil
+}
+
+// sameBody is for what net/http repeats within an attempt (redirects, closed connections).
+func (x *exchange) sameBody() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(x.body)), nil
+}
+
+func (x *exchange) signURL(req *http.Request) {
+	u := *x.endpoint
+	x.check = x.client.sign(&u, x.body)
+	req.URL = &u
+}
+
+// checkError is an answer that Client.sign's check refused.
+type checkError struct{ err error }
+
+func (e *checkError) Error() string { return "answer refused: " + e.err.Error() }
+func (e *checkError) Unwrap() error { return e.err }
+
+// receive reads an answer's body, within its attempt: one that breaks off is worth another attempt.
+func (x *exchange) receive(resp *http.Response) error {
+	x.note(resp)
+	x.answer.read = true
+	if !x.answer.success() {
+		x.answer.body, _ = io.ReadAll(io.LimitReader(resp.Body, sampleSize))
+		return nil
+	}
+	body, err := readBody(resp)
+	x.answer.body = body
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return &plainError{fmt.Sprintf("the answer broke off after %d bytes", len(body)), err}
+	}
+	if err != nil {
+		return err
+	}
+	if x.check != nil {
+		if err := x.check(resp.Header, body); err != nil {
+			return &checkError{err}
+		}
+	}
+	return nil
+}
+
+// note keeps what an answer's header says.
+func (x *exchange) note(resp *http.Response) {
+	x.answer.status = resp.StatusCode
+	x.answer.contentType = resp.Header.Get("Content-Type")
+	x.answer.retryAfter = serverDelay(resp, time.Now())
+}
+
+func (a *answer) success() bool { return a.status >= 200 && a.status <= 299 }
+
+// interrupted is the error of a call whose ctx ended.
+func (x *exchange) interrupted(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return fmt.Errorf("omaha request to %s: %w", shownURL(x.endpoint), cause)
+	}
+	return fmt.Errorf("omaha request to %s: %w: %w", shownURL(x.endpoint), err, cause)
+}
+
+// plain is a network error without the URL that net/http puts in front and without anything secret. A timeout of
+// an attempt must not look like the end of the caller's context, which it would by errors.Is.
+func (x *exchange) plain(err error) error {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err
+	}
+	text := x.secrets.hide(hideURLParts(err.Error()))
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return &plainError{"no complete answer in time: " + strings.TrimPrefix(text, "net/http: "), os.ErrDeadlineExceeded}
+	}
+	switch {
+	case err == io.EOF: // net/http's word for it
+		text = "the server closed the connection without an answer"
+	case text == err.Error():
+		return err
+	}
+	return &plainError{text, err}
+}
