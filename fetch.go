@@ -1,0 +1,292 @@
+package omahaclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nebraska/omahaclient/fetcher"
+	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/omaha"
+)
+
+const (
+	typeBinary = "binary"
+	typeImage  = "application/vnd.oci.image"
+)
+
+// sources turns a manifest's packages into what a fetcher takes.
+func sources(m omaha.Manifest, configured string) []fetcher.Source {
+	list := make([]fetcher.Source, len(m.Packages))
+	for i, p := range m.Packages {
+		s := fetcher.Source{
+			Name: p.Name, MediaType: mediaType(p, i, configured), URLs: p.URLs,
+			Size: p.Size, SHA1: p.SHA1, SHA256: p.SHA256, Metadata: p.Metadata,
+		}
+		if u, err := url.Parse(p.Name); err == nil && u.IsAbs() || p.Name == "" && len(p.URLs) > 0 {
+			s.Name = lastPart(s.URLs, p.Name)
+		}
+		list[i] = s
+	}
+	return list
+}
+
+// lastPart makes a label of an address that is all that names the payload.
+func lastPart(urls []string, name string) string {
+	if name == "" {
+		name = urls[0]
+	}
+	if u, err := url.Parse(name); err == nil && u.Path != "" {
+		name = u.Path
+	}
+	return path.Base(name)
+}
+
+// mediaType says what a package is: by its metadata, by its address' scheme, by the app's option, which speaks of the
+// main package alone where that is an image, or else a plain file.
+func mediaType(p omaha.Package, index int, configured string) string {
+	if p.MediaType != "" {
+		return p.MediaType
+	}
+	if len(p.URLs) > 0 {
+		switch scheme, _, _ := strings.Cut(strings.ToLower(p.URLs[0]), "://"); scheme {
+		case "oci", "docker":
+			return typeImage
+		}
+	}
+	if configured != "" && (index == 0 || fetcher.BaseType(configured) != typeImage) {
+		return configured
+	}
+	return typeBinary
+}
+
+// fetch brings an open update to where it can be handed over, and queues it for that. Each step is in the journal before
+// it shows. If ctx ends, the update stays open, and the next stream goes on with it.
+func (c *Client) fetch(ctx context.Context, a *app) {
+	u := c.journal.Get(a.key).Update
+	if u == nil {
+		return
+	}
+	if s := c.unsettled(a); s != nil {
+		c.again(ctx, a, s)
+		return
+	}
+	payloads, err := c.fetchAll(ctx, a, u)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		cause, release := fetchError(a.id, err)
+		c.noteUnwritten(a, closedOr(c.fail(a, u, time.Now(), cause, release)))
+		return
+	}
+	s := &offer{client: c, app: a, update: u, since: time.Now()}
+	if err := c.handOver(ctx, a, u, payloads, s); err != nil {
+		if ctx.Err() == nil {
+			c.cfg.logger.Error("update cannot be handed over", "app_id", a.id, "version", u.Version, "error", err)
+		}
+		return
+	}
+	c.queue(a, s)
+}
+
+// queue lets the stream hand s over.
+func (c *Client) queue(a *app, s *offer) {
+	c.plan(a, func() {
+		a.offer, a.retry = s, time.Now()
+		if c.stream != nil {
+			c.stream.ready = append(c.stream.ready, s)
+		}
+	})
+}
+
+// unsettled returns the app's offer that an earlier stream of this Client left open, or nil.
+func (c *Client) unsettled(a *app) *offer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return a.offer
+}
+
+// again hands an offer of an earlier stream over once more; its copies share one verdict.
+func (c *Client) again(ctx context.Context, a *app, s *offer) {
+	if s.received {
+		err := c.journal.Do(a.key, func(rec *state.App) error { return rec.Offer(s.update.Seq) })
+		if refused(err) {
+			return // settled at this moment
+		}
+		c.step(a, err)
+		if err := c.show(a, s); err != nil || ctx.Err() != nil {
+			return
+		}
+		s.received = false
+	}
+	c.queue(a, s)
+}
+
+// fetchAll fetches the update's payloads one after the other; the pool decides when, and shares what other apps fetch.
+func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetcher.Payload, error) {
+	var m omaha.Manifest
+	if err := json.Unmarshal(u.Manifest, &m); err != nil {
+		return nil, fmt.Errorf("%w: journal of its manifest: %w", errBadPayload, err)
+	}
+	list := sources(m, a.payloadType)
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: the offer names no package", errBadPayload)
+	}
+	started := sync.OnceFunc(func() { c.started(a, u) })
+	payloads := make([]fetcher.Payload, len(list))
+	for i, src := range list {
+		p, err := c.fetchOne(ctx, a, u, src, strconv.Itoa(i), started)
+		if err != nil {
+			return nil, err
+		}
+		payloads[i] = p
+	}
+	return payloads, nil
+}
+
+// fetchOne fetches one payload into a folder of its own. Where another app fetches the very same at this moment, its file
+// is copied, and verified like every other.
+func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetcher.Source, index string, started func()) (fetcher.Payload, error) {
+	job := fetcher.Job{Source: src}
+	var err error
+	if job.Dir, err = c.dir.PayloadDir(a.key, u.Identity, index); err != nil {
+		return fetcher.Payload{}, err
+	}
+	if job.Shared, err = c.dir.SharedDir(fetcher.BaseType(src.MediaType)); err != nil {
+		return fetcher.Payload{}, err
+	}
+	tell := newTeller(c.cfg.progress, Progress{AppID: a.id, Version: u.Version, Payload: src.Name, Total: src.Size})
+	job.Progress = tell.progress
+	run := func(ctx context.Context) (fetcher.Payload, error) {
+		started()
+		return c.cfg.fetchers.Fetch(ctx, job)
+	}
+	key := work(src)
+	c.adopt(key, job.Dir)
+	p, shared, err := c.pool.Do(ctx, a.key, key, run)
+	if err == nil && shared {
+		// The leader's copy belongs to its app, which may move or change it: take our own, and look at it ourselves.
+		c.adopt(key, job.Dir)
+		p, _, err = c.pool.Do(ctx, a.key, "", run)
+	}
+	if err == nil {
+		c.remember(key, p.Path)
+	}
+	tell.finish(p.Size, err)
+	return p, err
+}
+
+// work names what is to be fetched, for apps that want the same; "" where nothing names it for sure.
+func work(src fetcher.Source) string {
+	if len(src.SHA256) == 0 && len(src.SHA1) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s %x %x %d %s", fetcher.BaseType(src.MediaType), src.SHA256, src.SHA1, src.Size, src.Name)
+}
+
+// remember notes where a finished payload lies.
+func (c *Client) remember(key, path string) {
+	if key != "" {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.copies[key] = path
+	}
+}
+
+// adopt copies what another app has fetched already, if it has.
+func (c *Client) adopt(key, dir string) {
+	c.mu.Lock()
+	from := c.copies[key]
+	c.mu.Unlock()
+	if from == "" || filepath.Dir(from) == dir {
+		return
+	}
+	if err := seed(from, dir); err != nil {
+		c.cfg.logger.Debug("payload of another app cannot be copied, fetching it", "error", err)
+	}
+}
+
+// forgetCopies drops what is no longer there.
+func (c *Client) forgetCopies() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, path := range c.copies {
+		if _, err := os.Lstat(path); err != nil {
+			delete(c.copies, key)
+		}
+	}
+}
+
+// seed copies a finished plain file to where a fetcher will find it, verify it, and have nothing left to fetch.
+func seed(from, dir string) (err error) {
+	info, err := os.Lstat(from)
+	if err != nil || !info.Mode().IsRegular() {
+		return err // a folder: its blobs are shared already
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()        //nolint:errcheck // the file's own errors are looked at
+	src, err := os.Open(from) //nolint:gosec // a path of our own making
+	if err != nil {
+		return err
+	}
+	defer src.Close() //nolint:errcheck // read only
+	dst, err := root.OpenFile(filepath.Base(from), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// started reports that the download has begun.
+func (c *Client) started(a *app, u *state.Update) {
+	r := c.report(a, omaha.EventTypeUpdateDownloadStarted, omaha.EventResultSuccess, u.Previous, u.Version, u.Session, time.Now())
+	c.step(a, c.journal.Do(a.key, func(rec *state.App) error { return rec.Start(u.Seq, r) }))
+}
+
+// handOver writes that the payloads are here and that they are handed over now. It returns once that is on disk: an offer
+// that a crash forgets would be handed over again without being told so.
+func (c *Client) handOver(ctx context.Context, a *app, u *state.Update, payloads []fetcher.Payload, s *offer) error {
+	list, err := json.Marshal(payloads)
+	if err != nil {
+		return err
+	}
+	r := c.report(a, omaha.EventTypeUpdateDownloadFinished, omaha.EventResultSuccess, u.Previous, u.Version, u.Session, time.Now())
+	c.step(a, c.journal.Do(a.key, func(rec *state.App) error { return rec.Finish(u.Seq, list, r) }))
+	err = c.journal.Do(a.key, func(rec *state.App) error { return rec.Offer(u.Seq) })
+	for tries := newFailures(c.cfg.schedule); err != nil; err = c.journal.Sync() {
+		if refused(err) {
+			return err
+		}
+		c.step(a, err)
+		if err := sleep(ctx, tries.next()); err != nil {
+			return err
+		}
+	}
+	return c.show(a, s)
+}
+
+// step notes one more transition of a fetch and lets its report go out.
+func (c *Client) step(a *app, err error) {
+	c.noteUnwritten(a, err)
+	c.plan(a, func() {
+		a.retry = time.Now()
+		if err != nil {
+			a.err = &Error{Op: "fetch", AppID: a.id, Code: omaha.ExitError, Err: err}
+		}
+	})
+}

@@ -1,0 +1,86 @@
+package state
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const machineIDFile = "machine-id"
+
+// keptMachineID returns the id that the directory keeps, making one where there is none. The file's second line is a
+// hash of the host's own /etc/machine-id: on a cloned disk it differs, and the clone gets an id of its own, since two
+// machines with one id would free and finish each other's updates on the server.
+func keptMachineID(dir string, log *slog.Logger) (string, error) {
+	path := filepath.Join(dir, machineIDFile)
+	host := hostHash()
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read machine id: %w", err)
+	}
+	id, hash, _ := strings.Cut(string(content), "\n")
+	id, hash = strings.TrimSpace(id), strings.TrimSpace(hash)
+	switch {
+	case err != nil:
+	case !isUUID(id):
+		log.Warn("machine id file is damaged, making a new id", "path", path)
+	case hash != "" && host != "" && hash != host:
+		log.Warn("machine id file comes from another machine (a cloned disk), making a new id", "path", path)
+	default:
+		return id, nil
+	}
+	id = newUUID()
+	if err := writeDurably(dir, machineIDFile, []byte(id+"\n"+host+"\n")); err != nil {
+		return "", fmt.Errorf("write machine id: %w", err)
+	}
+	return id, nil
+}
+
+// hostHash is a hash of the host's machine id, which itself is not to be passed on (machine-id(5)); "" if it has none.
+func hostHash() string {
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil || len(strings.TrimSpace(string(id))) < 32 {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("omahaclient " + strings.TrimSpace(string(id))))
+	return hex.EncodeToString(sum[:])
+}
+
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return false
+	}
+	_, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
+	return err == nil
+}
+
+// writeDurably replaces dir/name: write, fsync, rename, fsync of the directory.
+func writeDurably(dir, name string, content []byte) error {
+	f, err := os.CreateTemp(dir, name+".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(dir)
+}

@@ -1,0 +1,170 @@
+package state
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Phase is how far an update has come.
+type Phase string
+
+// The phases of an update, in their order.
+const (
+	Granted  Phase = "granted"  // the server offered it and counts it as under way
+	Fetching Phase = "fetching" // its payloads are being fetched
+	Fetched  Phase = "fetched"  // its payloads are on disk and verified
+	Offered  Phase = "offered"  // it was handed to the program, whose verdict is awaited
+)
+
+// App is all that the journal knows of one app. A record that was read is never changed again: treat it as immutable.
+type App struct {
+	Version   string    `json:"version,omitempty"`   // last acknowledged here; "" before the first update
+	Update    *Update   `json:"update,omitempty"`    // under way, up to its verdict
+	Pending   *Pending  `json:"pending,omitempty"`   // installed, waiting for a restart
+	Tried     *Tried    `json:"tried,omitempty"`     // what was granted last and has not succeeded
+	Wait      *Wait     `json:"wait,omitempty"`      // why the app pings instead of checking
+	Outbox    []Report  `json:"outbox,omitempty"`    // in the order of sending
+	Last      *Verdict  `json:"last,omitempty"`      // the last final report, should the server have lost it
+	Wedged    int       `json:"wedged,omitempty"`    // sightings in a row of "in progress" that nothing here explains
+	NextSeq   uint64    `json:"next_seq,omitempty"`  // of the next report
+	LastCheck time.Time `json:"last_check,omitzero"` // kept up only while Wait is set
+	NotBefore time.Time `json:"not_before,omitzero"` // the server asked for no check before
+	Seen      *Seen     `json:"seen,omitempty"`      // the release that ripens (minimum age)
+}
+
+// Update is a granted update until its verdict.
+type Update struct {
+	Phase    Phase           `json:"phase"`
+	Seq      uint64          `json:"seq"` // tells this grant from every other of the app
+	Version  string          `json:"version"`
+	Previous string          `json:"previous"` // what ran when it was granted
+	Channel  string          `json:"channel,omitempty"`
+	Identity string          `json:"identity"` // of version and payloads; names the payload folder
+	Session  string          `json:"session,omitempty"`
+	Manifest json.RawMessage `json:"manifest"`
+	At       time.Time       `json:"at"`                 // of the grant
+	Payloads json.RawMessage `json:"payloads,omitempty"` // once Fetched
+	NoWait   bool            `json:"no_wait,omitempty"`  // the server asked that its backoff be no longer than the schedule
+}
+
+// Pending is an installed update that takes effect at the next start or boot.
+type Pending struct {
+	Version  string    `json:"version"`
+	Previous string    `json:"previous"`
+	Identity string    `json:"identity"`
+	Session  string    `json:"session,omitempty"`
+	At       time.Time `json:"at"`
+	Boot     string    `json:"boot,omitempty"`   // boot id at the installation
+	Starts   int       `json:"starts,omitempty"` // starts that still had the old version
+	Runs     bool      `json:"runs,omitempty"`   // the new version runs; success awaits the program's word
+	NoWait   bool      `json:"no_wait,omitempty"`
+}
+
+// Tried remembers a release over several grants.
+type Tried struct {
+	Version  string `json:"version"`
+	Identity string `json:"identity"`
+	Handed   int    `json:"handed,omitempty"` // how often it was handed over
+}
+
+// WaitKind says why an app pings instead of checking.
+type WaitKind string
+
+// The kinds of Wait.
+const (
+	WaitBackoff WaitKind = "backoff" // the release failed here
+	WaitRefused WaitKind = "refused" // the release is not acceptable (downgrade, trust)
+	WaitDefer   WaitKind = "defer"   // the program said: not now
+	WaitAge     WaitKind = "age"     // the release has not been offered for long enough
+)
+
+// Wait holds the checks of an app back because of one release.
+type Wait struct {
+	Kind     WaitKind  `json:"kind"`
+	Version  string    `json:"version"`
+	Identity string    `json:"identity"`
+	Until    time.Time `json:"until,omitzero"` // zero for a backoff: the next scheduled check; for a refusal: for good
+	Failures int       `json:"failures,omitempty"`
+	Code     int       `json:"code"` // to give an early grant back with
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// Active reports whether checks are still held back at now.
+func (w *Wait) Active(now time.Time) bool {
+	if w == nil {
+		return false
+	}
+	return w.Kind == WaitRefused || now.Before(w.Until)
+}
+
+// Seen is when a release was first offered.
+type Seen struct {
+	Identity string    `json:"identity"`
+	At       time.Time `json:"at"`
+}
+
+// Report is one Omaha event on its way to the server.
+type Report struct {
+	Seq      uint64    `json:"seq"`
+	Type     int       `json:"type"`
+	Result   int       `json:"result"`
+	Code     int       `json:"code,omitempty"`
+	Previous string    `json:"previous,omitempty"`
+	Next     string    `json:"next,omitempty"`
+	Version  string    `json:"version,omitempty"` // the app's version and channel when it happened,
+	Channel  string    `json:"channel,omitempty"` // for an app that is no longer configured
+	Session  string    `json:"session,omitempty"`
+	At       time.Time `json:"at"`
+	User     bool      `json:"user,omitempty"` // sent by the program itself
+}
+
+// Final reports whether r ends an update on the server.
+func (r Report) Final() bool { return r.Type == eventComplete }
+
+// Verdict is the last final report of an app, kept for a server that lost it.
+type Verdict struct {
+	Report  Report `json:"report"`
+	Resends int    `json:"resends,omitempty"`
+}
+
+// clone copies a and everything that a transition may change in place.
+func (a *App) clone() *App {
+	c := *a
+	c.Outbox = slices.Clone(a.Outbox)
+	c.Update = clonePtr(a.Update)
+	c.Pending = clonePtr(a.Pending)
+	c.Tried = clonePtr(a.Tried)
+	c.Wait = clonePtr(a.Wait)
+	c.Last = clonePtr(a.Last)
+	c.Seen = clonePtr(a.Seen)
+	return &c
+}
+
+func clonePtr[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
+}
+
+// Keeps lists the identities whose payload folders the app still needs.
+func (a *App) Keeps() []string {
+	var ids []string
+	if a.Update != nil {
+		ids = append(ids, a.Update.Identity)
+	}
+	if a.Pending != nil {
+		ids = append(ids, a.Pending.Identity)
+	}
+	if a.Tried != nil {
+		ids = append(ids, a.Tried.Identity)
+	}
+	return ids
+}
+
+// Settled reports whether nothing of the app is open: no update, no restart, no report.
+func (a *App) Settled() bool {
+	return a.Update == nil && a.Pending == nil && len(a.Outbox) == 0
+}

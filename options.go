@@ -1,0 +1,286 @@
+package omahaclient
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/nebraska/omahaclient/fetcher"
+	"github.com/nebraska/omahaclient/omaha"
+)
+
+// Option configures a Client. The order of options never matters; where one is given twice, the last one counts.
+type Option func(*config)
+
+// AppOption configures one app of a Client.
+type AppOption func(*appConfig)
+
+type config struct {
+	endpoint    string
+	apps        []appConfig
+	stateDir    string
+	machineID   string
+	alias       string
+	schedule    Schedule
+	gate        func(appID string, now time.Time) (open bool, next time.Time)
+	workers     int
+	fetchers    fetcher.Registry
+	httpClient  *http.Client
+	authorize   func(*http.Request) error
+	logger      *slog.Logger
+	progress    func(Progress)
+	aliasGiven  bool
+	idGiven     bool
+	given       []problem
+	dirGiven    bool
+	workerGiven bool
+}
+
+type appConfig struct {
+	id, version   string
+	channel       string
+	payloadType   string
+	downgrades    bool
+	reboot        bool
+	manualConfirm bool
+	minAge        time.Duration
+}
+
+// problem is what an option can tell to be wrong by itself.
+type problem struct{ option, what string }
+
+// WithApp adds an app; ids are unique in a Client. The version says what runs now and always wins over the journal;
+// "" means what was last acknowledged here ("0.0.0" before the first update): right for everything but self-updates.
+// An id is a UUID or a dotted product id of at most 155 characters; a version is semantic (1.2.3), a leading v is dropped.
+// At least one app is required.
+func WithApp(id, version string, opts ...AppOption) Option {
+	return func(c *config) {
+		app := appConfig{id: id, version: version}
+		for _, opt := range opts {
+			if opt == nil {
+				c.bad("WithApp", "app %q has a nil option; leave it out", id)
+				continue
+			}
+			opt(&app)
+		}
+		c.apps = append(c.apps, app)
+	}
+}
+
+// WithChannel names the channel (Omaha's track) that the app follows, in exact case. Nebraska requires one and explains
+// its refusal. Defaults to none.
+func WithChannel(name string) AppOption { return func(a *appConfig) { a.channel = name } }
+
+// WithPayloadType says what the app's payload is where the server does not: a media type such as
+// "application/vnd.oci.image". Defaults to "binary".
+func WithPayloadType(mediaType string) AppOption {
+	return func(a *appConfig) { a.payloadType = mediaType }
+}
+
+// WithDowngrades takes an offered version that is lower than the current one. Defaults to refusing it (code 36).
+func WithDowngrades() AppOption { return func(a *appConfig) { a.downgrades = true } }
+
+// WithReboot says that UpdateOffer.Installed takes effect at the next boot. Defaults to the next start of the program.
+func WithReboot() AppOption { return func(a *appConfig) { a.reboot = true } }
+
+// WithManualConfirm leaves it to the program to report success after a restart, by Client.Confirm. Defaults to reporting
+// it as soon as the new version runs.
+func WithManualConfirm() AppOption { return func(a *appConfig) { a.manualConfirm = true } }
+
+// WithMinAge takes a release only after it has been offered for d; until then the grant is given back and the app only
+// pings. Defaults to 0: at once.
+func WithMinAge(d time.Duration) AppOption { return func(a *appConfig) { a.minAge = d } }
+
+// WithStateDir names the directory for the journal, the machine id and fetched payloads; it is made private to its owner
+// and used by one Client at a time. Defaults to the first entry of $STATE_DIRECTORY; else $XDG_STATE_HOME,
+// ~/.local/state, or /var/lib for root without a home, plus omahaclient/<id of the first app>.
+func WithStateDir(dir string) Option {
+	return func(c *config) { c.stateDir, c.dirGiven = dir, true }
+}
+
+// WithMachineID sets the id under which the server knows this machine: 1 to 50 printable characters without spaces. No
+// two machines may share one. Defaults to a random UUID that is kept in the state directory.
+func WithMachineID(id string) Option { return func(c *config) { c.machineID, c.idGiven = id, true } }
+
+// WithMachineAlias sets the name that Nebraska shows for this machine, at most 255 characters; "" sends none. Defaults to
+// the host name.
+func WithMachineAlias(name string) Option {
+	return func(c *config) { c.alias, c.aliasGiven = name, true }
+}
+
+// WithSchedule says when to check. Defaults to the first check after 5 to 15 minutes, then every 45 to 90 minutes.
+func WithSchedule(s Schedule) Option { return func(c *config) { c.schedule = s } }
+
+// WithGate asks fn before each scheduled check whether updates may be taken now. While it answers closed, the app only
+// pings, so that nothing is granted; next says when to ask again, the zero time: at the next scheduled contact. fn is
+// called by one goroutine at a time for each app, and must not block. Defaults to always open.
+func WithGate(fn func(appID string, now time.Time) (open bool, next time.Time)) Option {
+	return func(c *config) {
+		if c.gate = fn; fn == nil {
+			c.bad("WithGate", "the function is nil; leave the option out for a gate that is always open")
+		}
+	}
+}
+
+// WithWorkers sets how many payloads are fetched at the same time, at least 1. Defaults to 4.
+func WithWorkers(n int) Option { return func(c *config) { c.workers, c.workerGiven = n, true } }
+
+// WithFetcher registers a fetcher for payloads of a media type, or replaces one of ours ("binary": fetcher.HTTP). It must
+// be safe for concurrent use.
+func WithFetcher(mediaType string, f fetcher.Fetcher) Option {
+	return func(c *config) {
+		switch base, _, err := mime.ParseMediaType(mediaType); {
+		case f == nil:
+			c.bad("WithFetcher", "the fetcher for %q is nil", mediaType)
+		case err != nil:
+			c.bad("WithFetcher", "%q is no media type: %v", mediaType, err)
+		default:
+			c.fetchers[base] = f
+		}
+	}
+}
+
+// WithHTTPClient sets the client for requests to the Omaha server, and to nothing else: TLS, client certificates,
+// proxies. It is not changed. Defaults to one of our own with TLS 1.2 at least and proxies from the environment.
+func WithHTTPClient(hc *http.Client) Option {
+	return func(c *config) {
+		if c.httpClient = hc; hc == nil {
+			c.bad("WithHTTPClient", "the client is nil; leave the option out for the default")
+		}
+	}
+}
+
+// WithAuthorization calls fn on each request to the Omaha server, and on no other, to add credentials. An error of fn
+// fails the request. fn must be safe for concurrent use. Defaults to none.
+func WithAuthorization(fn func(*http.Request) error) Option {
+	return func(c *config) {
+		if c.authorize = fn; fn == nil {
+			c.bad("WithAuthorization", "the function is nil; leave the option out to send no credentials")
+		}
+	}
+}
+
+// WithLogger sets the log. nil, and the default, discard it.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l } }
+
+// WithProgress calls fn as bytes of a payload arrive: for each payload in order, at most 10 times a second, the first
+// and the last time always. Calls for different apps may overlap. fn must not block. Defaults to none.
+func WithProgress(fn func(Progress)) Option {
+	return func(c *config) {
+		if c.progress = fn; fn == nil {
+			c.bad("WithProgress", "the function is nil; leave the option out")
+		}
+	}
+}
+
+func (c *config) bad(option, format string, args ...any) {
+	c.given = append(c.given, problem{option, fmt.Sprintf(format, args...)})
+}
+
+// newConfig applies the options and validates all of them at once.
+func newConfig(endpoint string, opts []Option) (*config, error) {
+	c := &config{endpoint: endpoint, fetchers: fetcher.Registry{}, workers: defaultWorkers}
+	for _, opt := range opts {
+		if opt == nil {
+			c.bad("New", "an option is nil; leave it out")
+			continue
+		}
+		opt(c)
+	}
+	c.validate()
+	var errs []error
+	for _, p := range c.given {
+		errs = append(errs, fmt.Errorf("%w: %s: %s", ErrInvalidOption, p.option, p.what))
+	}
+	if c.logger == nil {
+		c.logger = slog.New(slog.DiscardHandler)
+	}
+	return c, errors.Join(errs...)
+}
+
+const (
+	defaultWorkers  = 4
+	maxAppID        = 155 // Omaha ServerProtocolV3, "appid"
+	maxMachineID    = 50  // Nebraska's column
+	maxMachineAlias = 255
+	maxChannel      = 255
+)
+
+func (c *config) validate() {
+	if err := (&omaha.Client{Endpoint: c.endpoint}).Validate(); err != nil {
+		c.bad("endpoint", "%v", err)
+	}
+	if len(c.apps) == 0 {
+		c.bad("WithApp", "there is no app; name at least one")
+	}
+	seen := map[string]bool{}
+	for i := range c.apps {
+		app := &c.apps[i]
+		if key := appKey(app.id); seen[key] {
+			c.bad("WithApp", "app id %q is given twice (ids do not tell upper from lower case)", app.id)
+		} else {
+			seen[key] = true
+		}
+		c.validateApp(app)
+	}
+	if c.idGiven && !plain(c.machineID, maxMachineID, false) {
+		c.bad("WithMachineID", "%q is not 1 to %d printable characters without spaces", c.machineID, maxMachineID)
+	}
+	if c.aliasGiven && c.alias != "" && !plain(c.alias, maxMachineAlias, true) {
+		c.bad("WithMachineAlias", "%q is not at most %d printable characters", c.alias, maxMachineAlias)
+	}
+	if c.dirGiven && c.stateDir == "" {
+		c.bad("WithStateDir", "the directory is empty; leave the option out for the default")
+	}
+	if c.workerGiven && c.workers < 1 {
+		c.bad("WithWorkers", "%d is below 1", c.workers)
+	}
+	for _, what := range c.schedule.complete() {
+		c.bad("WithSchedule", "%s", what)
+	}
+}
+
+func (c *config) validateApp(app *appConfig) {
+	if !appID().MatchString(app.id) || len(app.id) > maxAppID || strings.Trim(app.id, ".") == "" {
+		c.bad("WithApp", "app id %q is not a UUID or dotted product id of at most %d letters, digits and . _ - { }", app.id, maxAppID)
+	}
+	if app.version != "" {
+		v, err := omaha.NormalizeVersion(app.version)
+		if err != nil {
+			c.bad("WithApp", "version %q of app %q is not a semantic version such as 1.2.3 (servers refuse others): %v", app.version, app.id, err)
+		}
+		app.version = v
+	}
+	if app.channel != "" && !plain(app.channel, maxChannel, true) {
+		c.bad("WithChannel", "%q of app %q is not at most %d printable characters", app.channel, app.id, maxChannel)
+	}
+	if app.payloadType != "" {
+		if _, _, err := mime.ParseMediaType(app.payloadType); err != nil {
+			c.bad("WithPayloadType", "%q of app %q is no media type: %v", app.payloadType, app.id, err)
+		}
+	}
+	if app.minAge < 0 {
+		c.bad("WithMinAge", "%v of app %q is negative", app.minAge, app.id)
+	}
+}
+
+func appID() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._{}-]+$`) }
+
+// appKey is how the journal and our maps know an app: Omaha's ids do not tell upper from lower case.
+func appKey(id string) string { return strings.ToLower(id) }
+
+// plain reports whether s is 1 to limit printable characters, spaces among them if they are allowed.
+func plain(s string, limit int, spaces bool) bool {
+	if s == "" || len(s) > limit {
+		return false
+	}
+	return strings.IndexFunc(s, func(r rune) bool {
+		return !unicode.IsPrint(r) || r == unicode.ReplacementChar || !spaces && unicode.IsSpace(r)
+	}) < 0
+}

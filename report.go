@@ -1,0 +1,193 @@
+package omahaclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/omaha"
+)
+
+// report makes the report of something that happened to the app.
+func (c *Client) report(a *app, t omaha.EventType, result omaha.EventResult, previous, next, session string, now time.Time) state.Report {
+	c.mu.Lock()
+	version := a.current
+	c.mu.Unlock()
+	return state.Report{
+		Type: int(t), Result: int(result), Previous: previous, Next: next,
+		Version: version, Channel: a.channel, Session: session, At: now,
+	}
+}
+
+// complete reports success: 3/1, but 3/2 for Flatcar's own app, of which Nebraska only logs a 3/1.
+func (c *Client) complete(a *app, previous, next, session string, now time.Time) state.Report {
+	result := omaha.EventResultSuccess
+	if a.key == omaha.FlatcarAppID {
+		result = omaha.EventResultSuccessReboot
+	}
+	return c.report(a, omaha.EventTypeUpdateComplete, result, previous, next, session, now)
+}
+
+// failure reports a failure: 3/0 with a code.
+func (c *Client) failure(a *app, previous, next, session string, code omaha.ExitCode, now time.Time) state.Report {
+	r := c.report(a, omaha.EventTypeUpdateComplete, omaha.EventResultError, previous, next, session, now)
+	r.Code = int(code)
+	return r
+}
+
+// refused reports whether a transition was refused altogether, and not merely kept from the disk.
+func refused(err error) bool {
+	return errors.Is(err, state.ErrTransition) || errors.Is(err, state.ErrClosed)
+}
+
+func event(r state.Report) omaha.Event {
+	return omaha.Event{
+		Type: omaha.EventType(r.Type), Result: omaha.EventResult(r.Result), ErrorCode: omaha.ExitCode(r.Code),
+		PreviousVersion: r.Previous, NextVersion: r.Next,
+	}
+}
+
+// SendEvent reports an event of the program's own for the app. The event is on disk before anything is sent; SendEvent then
+// waits until the server has it, or ctx ends: the event stays queued, and is delivered like every other report. A refusal
+// by the server is returned as an *Error. While an update is open (fetched, offered, waiting for a restart) a final event
+// (type 3) is refused: settle the offer instead. An app's events arrive in the order of their sending. Nebraska acts on few
+// events, and acknowledges and drops every other.
+func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) error {
+	apps, err := c.find([]string{appID})
+	if err != nil {
+		return err
+	}
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	a := apps[0]
+	now := time.Now()
+	r := c.report(a, ev.Type, ev.Result, ev.PreviousVersion, ev.NextVersion, c.sessionOf(a), now)
+	r.Code = int(ev.ErrorCode)
+	err = c.journal.Do(a.key, func(rec *state.App) error { return rec.Send(r) })
+	if errors.Is(err, state.ErrTransition) {
+		return fmt.Errorf("send event: %w; settle the offer instead", err)
+	}
+	if err != nil {
+		return fmt.Errorf("send event: %w", closedOr(err))
+	}
+	return c.deliver(ctx, apps, false)
+}
+
+func (c *Client) sessionOf(a *app) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.session == "" {
+		a.session = omaha.NewID()
+	}
+	return a.session
+}
+
+// Flush waits until every recorded report is delivered, or ctx ends, and tries at once, with backoff. Reports that the
+// server refuses for good (an app that it does not know) are returned as *Error and stay queued.
+func (c *Client) Flush(ctx context.Context) error {
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return c.deliver(ctx, c.reporting(), false)
+}
+
+// reporting lists the apps with reports to deliver, those that are leaving included.
+func (c *Client) reporting() []*app {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var apps []*app
+	for _, a := range c.apps {
+		if len(c.journal.Get(a.key).Outbox) > 0 {
+			apps = append(apps, a)
+		}
+	}
+	return append(apps, c.leavingApps()...)
+}
+
+// deliver sends the apps' reports until all that are recorded now are delivered or refused. With once it tries once.
+func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
+	goals := map[*app]uint64{}
+	for _, a := range apps {
+		if out := c.journal.Get(a.key).Outbox; len(out) > 0 {
+			goals[a] = out[len(out)-1].Seq
+		}
+	}
+	tries := newFailures(c.cfg.schedule)
+	for {
+		left := c.undelivered(goals)
+		if len(left) == 0 {
+			return nil
+		}
+		visits, err := c.claim(ctx, left, func(a *app) (visit, bool) {
+			// Another contact may have delivered them while this one waited.
+			return visit{app: a}, len(c.undelivered(map[*app]uint64{a: goals[a]})) > 0
+		})
+		if err != nil {
+			return err
+		}
+		if len(visits) == 0 {
+			continue
+		}
+		c.contact(ctx, visits)
+		left = c.undelivered(goals)
+		refusals, open := c.refusals(left)
+		switch {
+		case len(left) == 0:
+			return nil
+		case !open || once:
+			return refusals
+		}
+		if err := sleep(ctx, tries.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// undelivered returns the apps that still have reports up to their goal.
+func (c *Client) undelivered(goals map[*app]uint64) []*app {
+	var left []*app
+	for a, goal := range goals {
+		if out := c.journal.Get(a.key).Outbox; len(out) > 0 && out[0].Seq <= goal {
+			left = append(left, a)
+		}
+	}
+	return left
+}
+
+// refusals joins why the apps' reports are not delivered, and reports whether another try could deliver any of them.
+func (c *Client) refusals(apps []*app) (joined error, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, a := range apps {
+		switch {
+		case a.refusal != nil:
+			errs = append(errs, a.refusal)
+		case a.failures != nil:
+			errs = append(errs, &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(a.failures.last), Err: a.failures.last})
+			open = true
+		default:
+			open = true
+		}
+	}
+	return errors.Join(errs...), open
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

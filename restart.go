@@ -1,0 +1,195 @@
+package omahaclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/omaha"
+)
+
+const (
+	// maxStarts is how often the old version may start after an installation before that counts as failed.
+	maxStarts = 3
+	// staleAfter is the age at which an update that a dead process left open is given back before it goes on: its grant
+	// may have timed out on the server, or the release may have been withdrawn.
+	staleAfter = time.Hour
+)
+
+// restart settles what earlier processes left in the journal, as far as that can be known now. It sends nothing.
+func (c *Client) restart(now time.Time) error {
+	var errs []error
+	for _, a := range c.apps {
+		errs = append(errs, c.resume(a, now))
+	}
+	for _, key := range c.journal.IDs() {
+		if c.byKey[key] == nil {
+			errs = append(errs, c.retire(key, now))
+		}
+	}
+	if err := c.dir.CleanAll(); err != nil {
+		c.cfg.logger.Warn("payloads left behind", "error", err)
+	}
+	err := errors.Join(errs...)
+	if refused(err) {
+		return fmt.Errorf("settle what the last run left: %w", err)
+	}
+	if err != nil {
+		c.cfg.logger.Error("journal cannot be written, trying again later", "error", err)
+	}
+	return nil
+}
+
+// resume settles one configured app: what runs decides.
+func (c *Client) resume(a *app, now time.Time) error {
+	rec := c.journal.Get(a.key)
+	if a.current = a.version; a.current == "" {
+		a.current = rec.Version
+	}
+	if a.current == "" {
+		a.current = noVersion
+	}
+	if cmp, ok := omaha.CompareVersions(a.version, rec.Version); ok && cmp < 0 {
+		c.cfg.logger.Warn("the version given to WithApp is older than the last one acknowledged here: a program that always gives "+
+			`the same version updates at every start; give "" to follow the acknowledged one`, "app_id", a.id, "version", a.version, "acknowledged", rec.Version)
+	}
+	switch {
+	case rec.Pending != nil:
+		return c.resumePending(a, rec.Pending, now)
+	case rec.Update != nil:
+		return c.resumeUpdate(a, rec.Update, now)
+	case rec.Wait != nil && rec.Wait.Kind == state.WaitRefused && a.downgrades:
+		return c.journal.Do(a.key, (*state.App).Lift)
+	}
+	return nil
+}
+
+const noVersion = "0.0.0"
+
+// resumePending decides whether an installed version has come to life.
+func (c *Client) resumePending(a *app, p *state.Pending, now time.Time) error {
+	if a.reboot && p.Boot != "" && p.Boot == c.boot {
+		return nil // the boot is still to come
+	}
+	switch {
+	case a.version == "" || sameVersion(a.version, p.Version):
+		a.current = p.Version
+		if a.manualConfirm {
+			return c.journal.Do(a.key, (*state.App).Runs)
+		}
+		return c.confirm(a, p, now)
+	case sameVersion(a.version, p.Previous) && !p.Runs && p.Starts+1 < maxStarts:
+		return c.journal.Do(a.key, (*state.App).CountStart)
+	default:
+		return c.revert(a, p, now)
+	}
+}
+
+func sameVersion(a, b string) bool {
+	cmp, ok := omaha.CompareVersions(a, b)
+	return a == b || ok && cmp == 0
+}
+
+// confirm ends a restart with success: 3/2 with the version from before.
+func (c *Client) confirm(a *app, p *state.Pending, now time.Time) error {
+	r := c.report(a, omaha.EventTypeUpdateComplete, omaha.EventResultSuccessReboot, p.Previous, p.Version, p.Session, now)
+	err := c.journal.Do(a.key, func(rec *state.App) error { return rec.Confirm(r) })
+	if !refused(err) {
+		c.cfg.logger.Info("installed version runs", "app_id", a.id, "version", p.Version)
+		c.finished(a, p.Version, now)
+	}
+	return err
+}
+
+// revert ends a restart with failure: 3/0, rolled back.
+func (c *Client) revert(a *app, p *state.Pending, now time.Time) error {
+	cause := &Error{Op: "apply", AppID: a.id, Code: omaha.ExitRolledBack, Err: fmt.Errorf("version %s was installed, but %s runs", p.Version, a.current)}
+	r := c.failure(a, p.Previous, p.Version, p.Session, omaha.ExitRolledBack, now)
+	err := c.journal.Do(a.key, func(rec *state.App) error {
+		return rec.Revert(r, backOff(rec, p.Version, p.Identity, p.NoWait, now, cause.Err))
+	})
+	if !refused(err) {
+		c.cfg.logger.Warn("installed version does not run", "app_id", a.id, "error", cause.Err)
+		c.failed(a, cause, now)
+	}
+	return err
+}
+
+// resumeUpdate goes on with an update that a dead process left open, unless its version runs already or it is too old.
+func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
+	switch age := now.Sub(u.At); {
+	case a.version != "" && sameVersion(a.version, u.Version):
+		return c.succeed(a, u, now)
+	case age > staleAfter || age < 0:
+		r := c.failure(a, u.Previous, u.Version, u.Session, omaha.ExitDeferredPolicy, now)
+		a.urgent = true
+		return c.journal.Do(a.key, func(rec *state.App) error { return rec.Fail(u.Seq, r, nil) })
+	default:
+		a.session = u.Session
+		return nil
+	}
+}
+
+// retire settles an app of the journal that is no longer configured; its reports are delivered before it is forgotten.
+func (c *Client) retire(key string, now time.Time) error {
+	rec := c.journal.Get(key)
+	a := &app{appConfig: appConfig{id: key}, key: key, leaving: true, index: absent, current: noVersion}
+	if rec.Version != "" {
+		a.current = rec.Version
+	}
+	if n := len(rec.Outbox); n > 0 {
+		a.channel, a.current = rec.Outbox[n-1].Channel, rec.Outbox[n-1].Version
+	}
+	var err error
+	switch {
+	case rec.Update != nil:
+		u := rec.Update
+		a.channel, a.current = u.Channel, u.Previous
+		r := c.failure(a, u.Previous, u.Version, u.Session, omaha.ExitDeferredPolicy, now)
+		err = c.journal.Do(key, func(rec *state.App) error { return rec.Fail(u.Seq, r, nil) })
+	case rec.Pending != nil:
+		p := rec.Pending
+		a.current = p.Previous
+		r := c.failure(a, p.Previous, p.Version, p.Session, omaha.ExitDeferredPolicy, now)
+		err = c.journal.Do(key, func(rec *state.App) error { return rec.Revert(r, nil) })
+	case len(rec.Outbox) == 0:
+		return c.journal.Forget(key)
+	}
+	c.leaving[key] = a
+	return err
+}
+
+// Confirm reports success for an app whose installed version runs since the last start, after the program has convinced
+// itself of it (WithManualConfirm). Without such an app's restart to confirm it does nothing. ErrUnknownApp, or the cause
+// if the confirmation cannot be written.
+func (c *Client) Confirm(appID string) error {
+	apps, err := c.find([]string{appID})
+	if err != nil {
+		return err
+	}
+	_, leave, err := c.enter(context.Background())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	a := apps[0]
+	p := c.journal.Get(a.key).Pending
+	if p == nil || !p.Runs {
+		return nil
+	}
+	return closedOr(c.confirm(a, p, time.Now()))
+}
+
+// leavingApps lists the apps that leave, in a stable order. mu is held.
+func (c *Client) leavingApps() []*app {
+	var list []*app
+	for _, a := range c.leaving {
+		list = append(list, a)
+	}
+	slices.SortFunc(list, func(a, b *app) int { return strings.Compare(a.key, b.key) })
+	return list
+}

@@ -1,0 +1,374 @@
+package omahaclient
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/omaha"
+)
+
+// stream is one channel of offers, from Updates or UpdatesOnce to its close.
+type stream struct {
+	once bool // one round, then the end
+	out  chan UpdateOffer
+	work sync.WaitGroup // contacts and fetches
+
+	// Guarded by Client.mu:
+	todo  []*app   // with an update to be fetched
+	ready []*offer // to be handed over, oldest first
+	errs  []error  // of a round
+}
+
+// Updates checks for updates until ctx is done, fetches what is offered, and sends each verified offer on the returned
+// channel.
+//
+// The channel is unbuffered, and closed once everything that the stream began has ended. A stream ends by its ctx or by
+// Close; failures (server down, bad payload, bad answer) never end it: they back off, are reported, and show in Status.
+// There is at most one open offer per app, and an app whose offer is not received or not settled holds up no other. An
+// offer that was not settled when its stream, or the process, ended is delivered again by the next one. A second stream
+// waits until the first has closed. After Client.Close the channel comes closed.
+func (c *Client) Updates(ctx context.Context) <-chan UpdateOffer { return c.start(ctx, false) }
+
+// UpdatesOnce does one round for cron jobs, systemd timers and command lines: it checks every app at once and closes when
+// each has answered, its offer is settled and the reports are delivered. Err is then nil, or why some of it failed. What
+// holds checks back (a gate, a backoff, a deferral) does so here too. An outage makes the round wait for ctx.
+func (c *Client) UpdatesOnce(ctx context.Context) <-chan UpdateOffer { return c.start(ctx, true) }
+
+func (c *Client) start(ctx context.Context, once bool) <-chan UpdateOffer {
+	s := &stream{once: once, out: make(chan UpdateOffer)}
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
+		close(s.out)
+		return s.out
+	}
+	go func() { // Close waits for it: enter counted it
+		defer leave()
+		c.serve(ctx, s)
+	}()
+	return s.out
+}
+
+// serve is the life of a stream.
+func (c *Client) serve(ctx context.Context, s *stream) {
+	defer close(s.out)
+	if err := c.openStream(ctx, s); err != nil {
+		c.mu.Lock()
+		c.lastErr = err
+		c.mu.Unlock()
+		return
+	}
+	err := c.loop(ctx, s)
+	s.work.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stream, c.lastErr = nil, err
+	for len(c.agenda) > 0 {
+		c.agenda.remove(c.agenda[0])
+	}
+	c.changed()
+}
+
+// openStream makes s the open stream, as soon as there is no other.
+func (c *Client) openStream(ctx context.Context, s *stream) error {
+	warned := false
+	for {
+		c.mu.Lock()
+		if c.stream == nil && ctx.Err() == nil {
+			c.stream = s
+			c.begin(s, time.Now())
+			c.mu.Unlock()
+			return nil
+		}
+		change := c.change
+		c.mu.Unlock()
+		if !warned && ctx.Err() == nil {
+			warned = true
+			c.cfg.logger.Warn("a second stream was asked for; it waits until the first has closed")
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// begin plans the first contacts of a stream, and takes up what is open. mu is held.
+func (c *Client) begin(s *stream, now time.Time) {
+	first := now.Add(c.cfg.schedule.first())
+	for _, a := range c.apps {
+		rec := c.journal.Get(a.key)
+		a.once = s.once
+		a.due, a.earliest = first, first
+		if s.once || a.urgent {
+			a.due, a.earliest = now, now
+		}
+		if w := rec.Wait; w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge) {
+			a.due = earlier(a.due, w.Until)
+		}
+		c.planReports(a, rec, now)
+		c.planCheck(a, rec, now)
+		if rec.Update != nil {
+			a.once = false // its offer is this round's
+			s.todo = append(s.todo, a)
+		}
+		c.enqueue(a)
+	}
+	for _, a := range c.leavingApps() {
+		a.due, a.earliest = c.later(now)
+		a.retry = now
+		c.enqueue(a)
+	}
+}
+
+// loop is the heart of the client: it starts whatever is due, hands over what is ready, and waits for the next of these.
+// Nothing in it blocks, and the work itself is done in goroutines that serve waits for.
+func (c *Client) loop(ctx context.Context, s *stream) error {
+	for {
+		c.mu.Lock()
+		change := c.change
+		now := time.Now()
+		if ctx.Err() == nil {
+			c.startContacts(ctx, s, now)
+			c.startFetches(ctx, s)
+		}
+		head := s.head()
+		wait := c.untilNext(now)
+		if s.once && head == nil && c.roundOver(s) {
+			err := errors.Join(s.errs...)
+			c.mu.Unlock()
+			return err
+		}
+		c.mu.Unlock()
+
+		var out chan UpdateOffer // nil blocks
+		var offer UpdateOffer
+		if head != nil {
+			out, offer = s.out, head.shown
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case out <- offer:
+			c.handedOver(s, head)
+		case <-change:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+}
+
+// head returns the offer to be handed over next, or nil. mu is held.
+func (s *stream) head() *offer {
+	for len(s.ready) > 0 && !s.ready[0].open() {
+		s.ready = s.ready[1:] // an earlier copy was settled meanwhile
+	}
+	if len(s.ready) == 0 {
+		return nil
+	}
+	return s.ready[0]
+}
+
+func (c *Client) handedOver(s *stream, o *offer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o.received = true
+	s.ready = s.ready[1:]
+}
+
+// fail notes why part of a round failed. mu is held.
+func (s *stream) fail(err error) { s.errs = append(s.errs, err) }
+
+const idleWait = time.Hour // with nothing at all in the agenda
+
+// untilNext returns how long nothing is due. mu is held.
+func (c *Client) untilNext(now time.Time) time.Duration {
+	when, ok := c.agenda.head()
+	if !ok {
+		return idleWait
+	}
+	return max(when.Sub(now), 0)
+}
+
+// startContacts takes every app that is due, together with those whose turn may come already, into one contact. mu is held.
+func (c *Client) startContacts(ctx context.Context, s *stream, now time.Time) {
+	var visits []*visit
+	turn := false
+	for when, ok := c.agenda.head(); ok && !when.After(now); when, ok = c.agenda.head() {
+		v := c.take(c.visit(c.agenda[0], now))
+		turn = turn || v.turn
+		visits = append(visits, v)
+	}
+	if turn {
+		for _, a := range append(agenda(nil), c.agenda...) {
+			if !a.earliest.After(now) && !a.leaving {
+				a.due = now
+				visits = append(visits, c.take(c.visit(a, now)))
+			}
+		}
+	}
+	if len(visits) == 0 {
+		return
+	}
+	s.work.Go(func() {
+		c.askGate(visits)
+		c.contact(ctx, visits)
+	})
+}
+
+// visit decides what a due app's contact is for. mu is held.
+func (c *Client) visit(a *app, now time.Time) visit {
+	rec := c.journal.Get(a.key)
+	v := visit{app: a, turn: !a.due.After(now)}
+	if !v.turn || a.leaving {
+		return v // reports alone
+	}
+	v.check = c.mayCheck(a, rec, now)
+	v.ping = !v.check
+	if v.check {
+		a.urgent = false
+	}
+	return v
+}
+
+// mayCheck reports whether the app's scheduled contact asks for an update, or only says that the machine is alive: what
+// would be given back anyway is not asked for, since every grant costs the group. mu is held.
+func (c *Client) mayCheck(a *app, rec *state.App, now time.Time) bool {
+	switch {
+	case rec.Update != nil || rec.Pending != nil:
+		return false
+	case c.stream.once && !a.once:
+		return false
+	case !rec.Wait.Active(now):
+		return true
+	case rec.Wait.Kind == state.WaitDefer || rec.Wait.Kind == state.WaitAge:
+		return false
+	default:
+		return now.Sub(rec.LastCheck) >= checksSkipped*c.cfg.schedule.mean()
+	}
+}
+
+// askGate turns checks into pings for apps whose gate is closed.
+func (c *Client) askGate(visits []*visit) {
+	if c.cfg.gate == nil {
+		return
+	}
+	for _, v := range visits {
+		if !v.check {
+			continue
+		}
+		now := time.Now()
+		open, next := c.cfg.gate(v.app.id, now)
+		if open {
+			continue
+		}
+		v.check, v.ping = false, true
+		c.mu.Lock()
+		a := v.app
+		a.checking = false
+		a.reason = "the gate is closed"
+		a.due, a.earliest = c.later(now)
+		if next.After(now) {
+			a.reason += " until " + next.Format(time.RFC3339)
+			// Not all machines at the very moment when the window opens.
+			a.due = earlier(a.due, next.Add(between(0, c.cfg.schedule.Min/20)))
+			a.earliest = a.due
+		}
+		c.mu.Unlock()
+	}
+}
+
+// startFetches starts what was granted. mu is held.
+func (c *Client) startFetches(ctx context.Context, s *stream) {
+	for _, a := range s.todo {
+		if a.fetching {
+			continue
+		}
+		a.fetching = true
+		s.work.Go(func() {
+			defer c.plan(a, func() { a.fetching = false })
+			c.fetch(ctx, a)
+		})
+	}
+	s.todo = nil
+}
+
+// settleRound notes that an app has had its check in a round. mu is held.
+func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
+	a, s := v.app, c.stream
+	if s == nil || !s.once || !a.once || ended || !v.turn && !v.check {
+		return
+	}
+	var answer *omaha.AnswerError
+	if errors.As(v.err, &answer) && !answer.Final() {
+		a.due = now.Add(a.failures.next()) // an outage: the round goes on
+		a.earliest = a.due
+		return
+	}
+	a.once = false
+	if v.err != nil {
+		s.fail(v.err)
+	}
+}
+
+// roundOver reports whether nothing of a round is left to be done, and collects what the server refuses. mu is held.
+func (c *Client) roundOver(s *stream) bool {
+	if len(s.todo) > 0 || len(c.leaving) > 0 {
+		return false
+	}
+	var refusals []error
+	for _, a := range c.apps {
+		rec := c.journal.Get(a.key)
+		if a.once || a.busy || a.fetching || rec.Update != nil {
+			return false
+		}
+		switch {
+		case len(rec.Outbox) == 0:
+		case a.refusal == nil:
+			return false
+		default:
+			refusals = append(refusals, a.refusal)
+		}
+	}
+	s.errs = append(s.errs, refusals...)
+	return true
+}
+
+// CheckNow asks the server about the apps (all of them for none) at once, whatever schedule, gate, backoffs and
+// server-asked delays say. It returns when the answers are in, with the joined errors of the apps whose check failed; a
+// refusal by the server's policy is no failure, nor is an app whose update is under way (it is not checked). What is found
+// reaches the open stream. Without one, only pings are sent, since nobody would take what the server grants: good for
+// proving endpoint, ids, channels and credentials. ErrUnknownApp for an id that no WithApp named.
+func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
+	apps, err := c.find(appIDs)
+	if err != nil {
+		return err
+	}
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	visits, err := c.claim(ctx, apps, func(a *app) (visit, bool) {
+		rec := c.journal.Get(a.key)
+		check := c.stream != nil && rec.Update == nil && rec.Pending == nil
+		return visit{app: a, check: check, ping: !check, turn: true, demanded: true}, true
+	})
+	if err != nil {
+		return err
+	}
+	c.contact(ctx, visits)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var errs []error
+	for _, v := range visits {
+		errs = append(errs, v.err)
+	}
+	return errors.Join(errs...)
+}
