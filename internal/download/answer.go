@@ -106,12 +106,15 @@ func (d *download) accept(m *mirror, resp *http.Response, known string) (body, e
 
 // acceptWhole takes a 200: the body begins at 0.
 func (d *download) acceptWhole(m *mirror, b body) error {
-	if b.length >= 0 {
+	switch {
+	case b.length >= 0:
 		if err := d.fits(b.length); err != nil {
 			return err
 		}
 		d.total = b.length
-	} else if d.total = d.job.Size;  !b.framed && !d.sum.decisive() && d.job.Size == 0 {
+	case b.framed || d.sum.decisive() || d.job.Size > 0:
+		d.total = d.job.Size
+	default:
 		return finalf("it says neither how long the file is nor where it ends, and there is no hash to tell: announce the size or a hash")
 	}
 	if d.part.n > 0 {
