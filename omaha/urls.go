@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	maxMirrors   = 32       // of a package; further ones are left out
-	maxURL       = 8 << 10  // bytes; a longer one is left out
-	maxURLsTotal = 16 << 20 // bytes of all joined URLs of an answer: codebases times packages
+	maxMirrors   = 32      // of a package; further ones are left out
+	maxURL       = 8 << 10 // bytes; a longer one is left out
+	maxURLsTotal = 8 << 20 // bytes of all joined URLs of an answer: codebases times packages
 )
 
 // joinURLs returns the mirrors of a package: each codebase joined with the package's name. A name that is a URL
