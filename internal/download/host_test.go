@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -259,3 +260,6 @@ func (l *memory) Close() error {
 }
 
 func (l *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+// quiet is a server's log that nobody reads.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
