@@ -68,10 +68,14 @@ func (c *Client) wedged(a *app, status *omaha.StatusError, now time.Time) {
 	r := c.failure(a, c.currentOf(a), "", c.sessionOf(a), omaha.ExitError, now)
 	err := c.journal.Do(a.key, func(rec *state.App) error { return rec.Wedge(r, maxResends) })
 	c.noteUnwritten(a, err)
+	rec := c.journal.Get(a.key)
+	answered := len(rec.Outbox) > 0 || rec.Last == nil
 	c.plan(a, func() {
 		a.reason = "server: " + status.Error()
-		a.due = now.Add(c.cfg.schedule.soon())
-		a.earliest = a.due
+		if answered { // look soon whether it helped; a server that stays so is asked at the normal interval
+			a.due = now.Add(c.cfg.schedule.soon())
+			a.earliest = a.due
+		}
 	})
 }
 

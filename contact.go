@@ -293,11 +293,11 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 	a := v.app
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if v.ping || v.check {
-		a.lastPing = now
-	}
 	if !isFault(err) {
 		a.solo = false
+		if v.ping || v.check {
+			a.lastPing = now
+		}
 	}
 	a.refusal = nil
 	switch {

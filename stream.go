@@ -41,6 +41,11 @@ func (c *Client) start(ctx context.Context, once bool) <-chan UpdateOffer {
 	s := &stream{once: once, out: make(chan UpdateOffer)}
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
+		c.mu.Lock()
+		if c.lastErr == nil {
+			c.lastErr = err
+		}
+		c.mu.Unlock()
 		close(s.out)
 		return s.out
 	}
@@ -101,7 +106,7 @@ func (c *Client) begin(s *stream, now time.Time) {
 	first := now.Add(c.cfg.schedule.first())
 	for _, a := range c.apps {
 		rec := c.journal.Get(a.key)
-		a.once = s.once
+		a.once, a.failures, a.refusal = s.once, nil, nil
 		a.due, a.earliest = first, first
 		if s.once || a.urgent {
 			a.due, a.earliest = now, now
@@ -301,7 +306,7 @@ func (c *Client) startFetches(ctx context.Context, s *stream) {
 // settleRound notes that an app has had its check in a round. mu is held.
 func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	a, s := v.app, c.stream
-	if s == nil || !s.once || !a.once || ended || !v.turn && !v.check {
+	if s == nil || !s.once || !a.once || ended || !v.check && (!v.turn || v.demanded) {
 		return
 	}
 	var answer *omaha.AnswerError

@@ -89,7 +89,7 @@ func cleanFolder(root *os.Root, name string, keep []string) error {
 		}
 		err = errors.Join(err, root.RemoveAll(filepath.FromSlash(path.Join(name, id))))
 	}
-	if kept == 0 && err == nil {
+	if kept == 0 && len(keep) == 0 && err == nil { // else somebody may be about to fill it
 		if err = root.Remove(filepath.FromSlash(name)); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
