@@ -1,5 +1,9 @@
 package testserver
 
+// syncerVersion, with the install source "scheduler", is how Nebraska tells
+// another Nebraska, which mirrors its packages, from a machine.
+const syncerVersion = "CoreOSUpdateEngine-0.1.0.0"
+
 // answer builds the answer to a request, app by app. An unknown app, track or
 // architecture aborts it: the apps behind are neither processed nor mentioned.
 func (s *Server) answer(req *xmlRequest, ip string) *xmlResponse {
@@ -7,7 +11,7 @@ func (s *Server) answer(req *xmlRequest, ip string) *xmlResponse {
 	defer s.mu.Unlock()
 	resp := &xmlResponse{Protocol: "3.0", Server: "nebraska"}
 	for i := range req.Apps {
-		app, known := s.answerApp(&req.Apps[i], req.OS.Arch, ip)
+		app, known := s.answerApp(req, &req.Apps[i], ip)
 		resp.Apps = append(resp.Apps, app)
 		if !known {
 			break
@@ -18,13 +22,14 @@ func (s *Server) answer(req *xmlRequest, ip string) *xmlResponse {
 
 // answerApp processes one app of a request: its events in order, then its ping,
 // then its check. The app's status speaks of the check alone, if there is one.
-func (s *Server) answerApp(req *xmlAppRequest, osArch, ip string) (resp *xmlAppResponse, known bool) {
+func (s *Server) answerApp(whole *xmlRequest, req *xmlAppRequest, ip string) (resp *xmlAppResponse, known bool) {
 	resp = &xmlAppResponse{ID: req.ID, Status: statusOK}
 	c := contact{
 		appID: req.ID, app: appKey(req.ID),
 		machineID: req.MachineID, alias: req.MachineAlias, ip: ip,
-		version: req.Version, arch: archOf(req.Board, osArch),
+		version: req.Version, arch: archOf(req.Board, whole.OS.Arch),
 		multipleManifestOK: req.MultiManifestOK,
+		syncer:             whole.InstallSource == "scheduler" && whole.Version == syncerVersion,
 	}
 	c.group = s.findGroup(req.ID, req.Track, c.arch)
 	if c.group == nil {

@@ -27,6 +27,9 @@ func (s *Server) check(c contact, now time.Time) offer {
 		return offer{}
 	}
 	found := s.releasesFor(c)
+	if c.syncer && !c.multipleManifestOK && found[0].reason != "" {
+		return offer{} // another Nebraska that mirrors this one must not skip a floor
+	}
 	if status := s.refusal(c.group, r, now); status != "" {
 		return offer{refused: status}
 	}

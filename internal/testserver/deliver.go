@@ -94,7 +94,7 @@ func editApps(apps []*xmlAppResponse, edit func([]AppAnswer) []AppAnswer) []*xml
 	return apps
 }
 
-// xml writes an edited app: its payload is the one that it was made from.
+// xml writes an edited app. A check that is still "ok" offers what it offered.
 func (a AppAnswer) xml() *xmlAppResponse {
 	x := &xmlAppResponse{ID: a.ID, Status: a.Status}
 	if a.Ping {
@@ -103,9 +103,8 @@ func (a AppAnswer) xml() *xmlAppResponse {
 	}
 	if a.Check != "" {
 		x.UpdateCheck = &xmlUpdateCheck{Status: a.Check}
-		if a.source != nil && a.source.UpdateCheck != nil {
+		if a.Check == checkOK && a.source != nil && a.source.UpdateCheck != nil {
 			*x.UpdateCheck = *a.source.UpdateCheck
-			x.UpdateCheck.Status = a.Check
 		}
 	}
 	for range a.Events {

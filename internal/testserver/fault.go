@@ -114,6 +114,22 @@ func WrongApp(id string) Fault {
 	}}
 }
 
+// AppError answers every app with a status of Omaha's or Nebraska's that the
+// server does not come to by itself: error-unknownApplication, error-restricted,
+// error-couldNotCheckUpdatesStats … What was granted stays granted, but is not
+// offered.
+func AppError(status string) Fault {
+	return Fault{Edit: func(apps []AppAnswer) []AppAnswer {
+		for i := range apps {
+			apps[i].Status = status
+			if apps[i].Check != "" {
+				apps[i].Check = checkError
+			}
+		}
+		return apps
+	}}
+}
+
 func bodyFault(body, contentType string) Fault {
 	return Fault{
 		Unseen:      true,

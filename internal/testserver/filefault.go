@@ -43,8 +43,9 @@ type FileFault struct {
 	// LieRange announces a Content-Range moved by so many bytes, with the content
 	// asked for.
 	LieRange int64
-	// LieLength adds to the announced Content-Length (negative: subtracts); what
-	// is missing or too much cannot be sent over HTTP, and the connection ends.
+	// LieLength adds to the announced Content-Length: the connection ends before
+	// what is missing. Negative, it subtracts, and HTTP lets no more out than
+	// announced: the file looks complete and is not.
 	LieLength int64
 	// Append sends so many bytes of junk after the file, and counts them in the
 	// length that is announced.

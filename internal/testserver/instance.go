@@ -49,6 +49,7 @@ type contact struct {
 	machineID, alias   string
 	ip, version, arch  string
 	multipleManifestOK bool
+	syncer             bool // another Nebraska
 }
 
 // register records a ping or a check. It returns the row as Nebraska sees it
@@ -140,8 +141,9 @@ func (s Status) inProgress() bool {
 	switch s {
 	case Granted, Downloading, Downloaded, Installed:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // wedged tells whether every check is refused until a final event.

@@ -24,8 +24,8 @@ const (
 type network struct {
 	mu      sync.Mutex // guards what follows
 	fronts  [2]*front
-	memory  bool
 	cert    *certificate
+	pipes   [2]*pipes // what fronts listen on in memory
 	clients []*http.Transport
 }
 
@@ -92,9 +92,10 @@ func (s *Server) StartMemory() {
 	if err != nil {
 		panic(fmt.Sprintf("testserver: start in memory: %v", err))
 	}
-	n.memory, n.cert = true, cert
+	n.cert = cert
 	for i, host := range []string{omahaHost, payloadsHost} {
-		n.serve(i, "http://"+host+"/", &listener{Listener: newPipes()}, s.handler(i))
+		n.pipes[i] = newPipes()
+		n.serve(i, "http://"+host+"/", &listener{Listener: n.pipes[i]}, s.handler(i))
 	}
 }
 
@@ -124,6 +125,7 @@ func (n *network) serve(i int, base string, l *listener, handler http.Handler) {
 				f.conns.Add(1)
 			case http.StateClosed, http.StateHijacked:
 				f.conns.Done()
+			default:
 			}
 		},
 	}
@@ -186,7 +188,7 @@ func (s *Server) Client() *http.Client {
 	if n.cert != nil {
 		transport.TLSClientConfig = &tls.Config{RootCAs: n.cert.pool, MinVersion: tls.VersionTLS12}
 	}
-	if n.memory {
+	if n.pipes[0] != nil {
 		transport.DialContext = n.dial
 	}
 	n.clients = append(n.clients, transport)
@@ -207,13 +209,13 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 		i = omahaFront
 	}
 	n.mu.Lock()
-	l, cert := n.fronts[i].listener, n.cert
+	front, pipes, cert := n.fronts[i], n.pipes[i], n.cert
 	n.mu.Unlock()
-	if host == "refused.test" || l.isOffline() {
+	if host == "refused.test" || front.listener.isOffline() {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: pipeAddr{}, Err: syscall.ECONNREFUSED}
 	}
 	if port != "443" {
 		cert = nil
 	}
-	return l.Listener.(*pipes).dial(ctx, cert)
+	return pipes.dial(ctx, cert)
 }

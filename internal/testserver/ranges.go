@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -66,7 +67,7 @@ func (f *FileFault) spoil(content []byte, start, end int64) []byte {
 		body[at] ^= 0x01
 	}
 	if f.Append > 0 {
-		body = append(body[:len(body):len(body)], bytes.Repeat([]byte{'!'}, int(f.Append))...)
+		body = append(slices.Clip(body), bytes.Repeat([]byte{'!'}, int(f.Append))...)
 	}
 	if f.Gzip {
 		var zipped bytes.Buffer

@@ -113,16 +113,25 @@ func (d *download) status(status int) {
 	d.entry.Status = status
 }
 
-// write sends a piece of the body and counts it. It is false where the client
-// has gone.
+// write sends a piece of the body. It is counted before it is sent, so that
+// whoever has received it finds it counted; what was not sent is taken back. It
+// is false where the client has gone.
 func (d *download) write(p []byte) bool {
+	d.count(len(p))
 	n, err := d.w.Write(p)
-	d.host.count(d.path, 0, int64(n))
-	d.host.mu.Lock()
-	d.entry.Bytes += int64(n)
-	d.host.mu.Unlock()
+	d.count(n - len(p))
 	d.host.server.changes.announce()
 	return err == nil
+}
+
+func (d *download) count(bytes int) {
+	if bytes == 0 {
+		return
+	}
+	d.host.count(d.path, 0, int64(bytes))
+	d.host.mu.Lock()
+	defer d.host.mu.Unlock()
+	d.entry.Bytes += int64(bytes)
 }
 
 // content answers with the file, or the range that was asked for, spoiled.
@@ -149,7 +158,7 @@ func (d *download) content() {
 		d.w.Header().Set("Content-Range", contentRange(start+f.LieRange, end+f.LieRange, len(content)))
 	}
 	body := f.spoil(content, start, end)
-	d.announce(len(body))
+	body = d.announce(body)
 	d.status(status)
 	d.w.WriteHeader(status)
 	if d.r.Method != http.MethodHead {
@@ -171,15 +180,19 @@ func (d *download) validators() {
 	}
 }
 
-// announce sets the length and the encoding.
-func (d *download) announce(length int) {
+// announce sets the length and the encoding, and returns as much of the body as
+// HTTP lets out under that length.
+func (d *download) announce(body []byte) []byte {
 	f, header := &d.fault, d.w.Header()
 	if f.Gzip {
 		header.Set("Content-Encoding", "gzip")
 	}
-	if !f.Chunked {
-		header.Set("Content-Length", strconv.FormatInt(max(int64(length)+f.LieLength, 0), 10))
+	if f.Chunked {
+		return body
 	}
+	length := max(int64(len(body))+f.LieLength, 0)
+	header.Set("Content-Length", strconv.FormatInt(length, 10))
+	return body[:min(length, int64(len(body)))]
 }
 
 // send writes the body at the fault's rate up to the point where the fault
@@ -188,7 +201,7 @@ func (d *download) send(body []byte) {
 	f := &d.fault
 	if !f.Cut && !f.Reset && !f.Stall && f.Hold == nil {
 		d.pace(body)
-		if f.LieLength != 0 {
+		if f.LieLength > 0 && !f.Chunked {
 			panic(http.ErrAbortHandler)
 		}
 		return
