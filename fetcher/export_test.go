@@ -1,0 +1,4 @@
+package fetcher
+
+// FileName is fileName.
+func FileName(label string) string { return fileName(label) }
