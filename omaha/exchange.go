@@ -186,8 +186,8 @@ func (x *exchange) plain(err error) error {
 		return &plainError{"no complete answer in time: " + strings.TrimPrefix(text, "net/http: "), os.ErrDeadlineExceeded}
 	}
 	switch {
-	case err == io.EOF: // net/http's word for it
-		text = "the server closed the connection without an answer"
+	case strings.HasSuffix(text, "EOF"): // net/http's word for it
+		text = "the server closed the connection without a whole answer"
 	case text == err.Error():
 		return err
 	}

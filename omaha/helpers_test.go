@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -81,4 +82,11 @@ func askAs(t *testing.T, req *omaha.Request, apps string) omaha.AppResponse {
 func offerOf(urls, packages, actions string) string {
 	return `<app appid="a" status="ok"><ping status="ok"/><updatecheck status="ok"><urls>` + urls + `</urls>` +
 		`<manifest version="2.0.0"><packages>` + packages + `</packages><actions>` + actions + `</actions></manifest></updatecheck></app>`
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
