@@ -1,6 +1,7 @@
 package omahaclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func New(endpoint string, opts ...Option) (*Client, error) {
 		dir:     dir,
 		journal: dir.Journal,
 		pool:    pool.New[string, fetcher.Payload](cfg.workers),
-		boot:    state.BootID(),
+		boot:    cmp.Or(cfg.boot, state.BootID()),
 		done:    make(chan struct{}),
 		byKey:   make(map[string]*app, len(cfg.apps)),
 		leaving: map[string]*app{},

@@ -35,6 +35,7 @@ type config struct {
 	authorize   func(*http.Request) error
 	logger      *slog.Logger
 	progress    func(Progress)
+	boot        string // id of this boot; "" asks the system (tests make boots of their own)
 	aliasGiven  bool
 	idGiven     bool
 	given       []problem

@@ -260,11 +260,12 @@ func (a *App) Lift() error {
 
 // Checked notes a check that changed nothing else. It is written only while checks are held back.
 func (a *App) Checked(now time.Time) error {
-	if a.Wedged == 0 && a.Wait == nil {
+	held := a.Wait.Active(now)
+	if a.Wedged == 0 && !held {
 		return errUnchanged
 	}
 	a.Wedged = 0
-	if a.Wait != nil {
+	if held {
 		a.LastCheck = now
 	}
 	return nil
@@ -310,6 +311,10 @@ func (a *App) Wedge(free Report, maxResends int) error {
 			return errUnchanged // its delivery will free the instance
 		}
 	}
+	held := a.Wait.Active(free.At)
+	if held {
+		a.LastCheck = free.At
+	}
 	a.Wedged++
 	switch {
 	case a.Last != nil && a.Last.Resends < maxResends:
@@ -323,6 +328,8 @@ func (a *App) Wedge(free Report, maxResends int) error {
 		}
 		a.conclude(free)
 		a.Last.Resends = 1
+	case a.Last != nil && !held:
+		return errUnchanged // all that there is to say was said
 	}
 	return nil
 }
