@@ -98,7 +98,8 @@ func archOf(board, osArch string) string {
 }
 
 // Publish points the group's channel to a release, newer or older, and puts its
-// files on the payload host. It panics if the version is no semantic version,
+// files on the payload host (where files of several architectures need names of
+// their own). It panics if the version is no semantic version,
 // which Nebraska would not store.
 func (g *Group) Publish(r Release) {
 	g.hostFiles(r)

@@ -102,13 +102,12 @@ type cause struct {
 	now   time.Time
 }
 
-// move changes a row's status, and tells whether it did. Nebraska does nothing
-// where the status stays, and cannot write the history of an instance that was
-// never granted anything, so that such an instance does not move at all. The
-// caller holds s.mu.
-func (r *row) move(to Status, by cause) bool {
+// move changes a row's status. Nebraska does nothing where the status stays, and
+// cannot write the history of an instance that was never granted anything, so
+// that such an instance does not move at all. The caller holds s.mu.
+func (r *row) move(to Status, by cause) {
 	if r.Status == to || r.GrantedVersion == "" {
-		return false
+		return
 	}
 	r.Status = to
 	r.InProgress = to.inProgress()
@@ -123,18 +122,13 @@ func (r *row) move(to Status, by cause) bool {
 		EventType: by.event.Type, EventResult: by.event.Result,
 		ErrorCode: by.event.ErrorCode, PreviousVersion: by.event.PreviousVersion,
 	})
-	return true
 }
 
-// grant moves a row to Granted; a grant that is held already stays as it is,
-// its version and time included.
-func (r *row) grant(version string, now time.Time) bool {
-	if r.Status == Granted {
-		return false
-	}
+// grant moves a row to Granted, which it is not yet.
+func (r *row) grant(version string, now time.Time) {
 	r.GrantedVersion, r.GrantedAt = version, now
 	r.Grants++
-	return r.move(Granted, cause{now: now})
+	r.move(Granted, cause{now: now})
 }
 
 func (s Status) inProgress() bool {

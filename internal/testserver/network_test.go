@@ -75,6 +75,15 @@ func TestMemory_speaksTLSToo(t *testing.T) {
 	})
 }
 
+func TestMemory_answersWhatIsTooLarge(t *testing.T) {
+	inMemory(t, func(t *testing.T, ts *testserver.Server, client *http.Client) {
+		resp, body, err := post(t.Context(), client, ts.URL(), strings.Repeat(event(2, 1), 10_000))
+		if err != nil || resp.StatusCode != http.StatusBadRequest || body != "" {
+			t.Errorf("%+v %q, %v", resp, body, err)
+		}
+	})
+}
+
 func TestMemory_namesAndRefusals(t *testing.T) {
 	inMemory(t, func(t *testing.T, ts *testserver.Server, client *http.Client) {
 		var unknown *net.DNSError

@@ -38,7 +38,7 @@ func (d *download) byteRange(size int64) (start, end int64, partial, satisfiable
 		if err != nil || last < start {
 			return 0, size, false, true
 		}
-		end = min(last+1, size)
+		end = min(last, size-1) + 1
 	}
 	return start, end, true, start < size
 }
