@@ -34,7 +34,8 @@ func (c *Client) Updates(ctx context.Context) <-chan UpdateOffer { return c.star
 
 // UpdatesOnce does one round for cron jobs, systemd timers and command lines: it checks every app at once and closes when
 // each has answered, its offer is settled and the reports are delivered. Err is then nil, or why some of it failed. What
-// holds checks back (a gate, a backoff, a deferral) does so here too. An outage makes the round wait for ctx.
+// holds checks back (a gate, a backoff, a deferral, a delay that the server asked for) does so here too. An outage makes
+// the round wait for ctx.
 func (c *Client) UpdatesOnce(ctx context.Context) <-chan UpdateOffer { return c.start(ctx, true) }
 
 func (c *Client) start(ctx context.Context, once bool) <-chan UpdateOffer {
@@ -116,6 +117,9 @@ func (c *Client) begin(s *stream, now time.Time) {
 		}
 		c.planReports(a, rec, now)
 		c.planCheck(a, rec, now)
+		if rec.NotBefore.After(now) {
+			a.once = false // the server asked for no check yet: a round has none to wait for
+		}
 		if rec.Update != nil {
 			a.once = false // its offer is this round's
 			s.todo = append(s.todo, a)
