@@ -253,6 +253,7 @@ func TestUpdates_slowConsumerDelaysNoOtherApp(t *testing.T) {
 				wantSchedule(t, w.checks(appB), before, 45*time.Minute, 90*time.Minute)
 				b.Publish(release(appB, "2.0.0"))
 				w.reaches(appB, testserver.Downloaded) // checked, fetched, reported
+				synctest.Wait()
 				want(t, "B's phase", status(t, c, appB).Phase, omahaclient.Offered)
 				at := time.Now()
 				time.Sleep(23 * time.Hour)
