@@ -422,6 +422,9 @@ func (c *Client) planReports(a *app, rec *state.App, now time.Time) {
 
 // planCheck bends the next scheduled contact to what the server asked for and to what is open. mu is held.
 func (c *Client) planCheck(a *app, rec *state.App, now time.Time) {
+	if w := rec.Wait; w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge) {
+		a.due = earlier(a.due, w.Until)
+	}
 	if a.due.Before(rec.NotBefore) {
 		a.due = rec.NotBefore
 	}

@@ -38,7 +38,7 @@ type simWorld struct {
 }
 
 // simulate tells a story in a bubble of its own.
-func simulate(t *testing.T, story func(w *simWorld), opts ...testserver.Option) {
+func simulate(t *testing.T, story func(t *testing.T, w *simWorld), opts ...testserver.Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &simWorld{Server: testserver.New(opts...), t: t}
@@ -51,7 +51,7 @@ func simulate(t *testing.T, story func(w *simWorld), opts ...testserver.Option) 
 				m.stop()
 			}
 		}()
-		story(w)
+		story(t, w)
 	})
 }
 

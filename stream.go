@@ -112,9 +112,6 @@ func (c *Client) begin(s *stream, now time.Time) {
 		if s.once || a.urgent {
 			a.due, a.earliest = now, now
 		}
-		if w := rec.Wait; w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge) {
-			a.due = earlier(a.due, w.Until)
-		}
 		c.planReports(a, rec, now)
 		c.planCheck(a, rec, now)
 		if rec.NotBefore.After(now) {

@@ -51,7 +51,7 @@ func TestWedge_keptVerdictIsSentAgain(t *testing.T) {
 		{"restart", simRestarts, "3/2", testserver.Complete, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			simulate(t, func(w *simWorld) {
+			simulate(t, func(t *testing.T, w *simWorld) {
 				g := w.channel(testserver.Policy{})
 				simPublish(g, "2.0.0")
 				m := w.machine("m")
@@ -81,7 +81,7 @@ func TestWedge_keptVerdictIsSentAgain(t *testing.T) {
 
 // The verdict that is kept survives the program, and is sent again by cron jobs too.
 func TestWedge_verdictIsKeptAcrossRestarts(t *testing.T) {
-	simulate(t, func(w *simWorld) {
+	simulate(t, func(t *testing.T, w *simWorld) {
 		simPublish(w.channel(testserver.Policy{}), "2.0.0")
 		m := w.machine("m")
 		m.start()
@@ -104,7 +104,7 @@ func TestWedge_verdictIsKeptAcrossRestarts(t *testing.T) {
 // A server that never believes it is told three times, with a look a minute later, and from then on asked at the usual
 // times: no loop, and a success never becomes a failure.
 func TestWedge_neverALoop(t *testing.T) {
-	simulate(t, func(w *simWorld) {
+	simulate(t, func(t *testing.T, w *simWorld) {
 		g := w.channel(testserver.Policy{})
 		simPublish(g, "2.0.0")
 		m := w.machine("m")
@@ -147,7 +147,7 @@ func simSpaced(t *testing.T, contacts []simContact, least, most time.Duration) {
 
 // Without a verdict to repeat (a new journal) the instance is freed at the second sighting in a row, and updated.
 func TestWedge_isFreedAtTheSecondSighting(t *testing.T) {
-	simulate(t, func(w *simWorld) {
+	simulate(t, func(t *testing.T, w *simWorld) {
 		simPublish(w.channel(testserver.Policy{}), "2.0.0")
 		m := w.machine("m")
 		m.wedge()
@@ -169,7 +169,7 @@ func TestWedge_isFreedAtTheSecondSighting(t *testing.T) {
 
 // Sightings count in a row only, across restarts, and free the instance a few times at most.
 func TestWedge_sightings(t *testing.T) {
-	simulate(t, func(w *simWorld) {
+	simulate(t, func(t *testing.T, w *simWorld) {
 		w.channel(testserver.Policy{Disabled: true})
 		m := w.machine("m")
 		round := func(wedged bool) {
@@ -204,7 +204,7 @@ func TestWedge_sightings(t *testing.T) {
 
 // While a release backs off, a wedge changes nothing about how rarely is checked.
 func TestWedge_whileBackingOff(t *testing.T) {
-	simulate(t, func(w *simWorld) {
+	simulate(t, func(t *testing.T, w *simWorld) {
 		simPublish(w.channel(testserver.Policy{}), "2.0.0")
 		m := w.machine("m")
 		m.decides(simFails)

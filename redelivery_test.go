@@ -1,0 +1,305 @@
+package omahaclient_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/internal/testserver"
+)
+
+// simHolding tells a story from where a machine has version 2.0.0 on offer, and no verdict on it.
+func simHolding(t *testing.T, story func(t *testing.T, w *simWorld, g *testserver.Group, m *simMachine)) {
+	t.Helper()
+	simulate(t, func(t *testing.T, w *simWorld) {
+		g := w.channel(testserver.Policy{})
+		simPublish(g, "2.0.0")
+		m := w.machine("m")
+		m.decides(nil)
+		m.start()
+		m.run()
+		simPass(15 * time.Minute)
+		simWant(t, "offers", len(m.seen()), 1)
+		simWant(t, "downloads", w.fetched("2.0.0"), 1)
+		simWant(t, "record", m.record().Status, testserver.Downloaded)
+		story(t, w, g, m)
+	})
+}
+
+// releases lists the folders of payloads on disk, whatever their names.
+func (m *simMachine) releases() []string {
+	m.world.t.Helper()
+	found, err := filepath.Glob(filepath.Join(m.dir, "payloads", "*", "*"))
+	simNoError(m.world.t, "list payloads", err)
+	return found
+}
+
+// payloadIs checks the file of an offer.
+func (m *simMachine) payloadIs(o omahaclient.UpdateOffer, version string) {
+	m.world.t.Helper()
+	got, err := os.ReadFile(o.Payloads[0].Path)
+	if err != nil || string(got) != string(simContent(version)) || !strings.HasPrefix(o.Payloads[0].Path, m.dir) {
+		m.world.t.Errorf("payload of %s at %s: %d bytes, %v; want the file in %s", version, o.Payloads[0].Path, len(got), err, m.dir)
+	}
+}
+
+func TestRedelivery_afterACrash(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+		for attempt := 2; attempt <= 4; attempt++ {
+			m.kill()
+			since := time.Now()
+			m.start()
+			m.run()
+			synctest.Wait()
+			simWant(t, "offers", len(m.seen()), attempt)
+			simWant(t, "attempt", m.last().Attempt, attempt)
+			m.payloadIs(m.last(), "2.0.0")
+			simPass(10 * time.Minute)
+			simList(t, "events", simEvents(m.contacts(since)))
+		}
+		simWant(t, "downloads", w.fetched("2.0.0"), 1)
+		simNoError(t, "ack", m.last().Ack(nil))
+		simPass(time.Minute)
+		simWant(t, "history", simHistory(m.record()), "granted, downloading, downloaded, complete")
+	})
+}
+
+// What lies on disk is verified again before it is handed over again.
+func TestRedelivery_verifiesAgain(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+		m.kill()
+		files, err := filepath.Glob(filepath.Join(m.dir, "payloads", "*", "*", "*", "app.bin"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("payloads %q, %v; want one", files, err)
+		}
+		simNoError(t, "spoil", os.WriteFile(files[0], []byte(strings.Repeat("x", len(simContent("2.0.0")))), 0o600))
+		m.start()
+		m.run()
+		synctest.Wait()
+		simWant(t, "offers", len(m.seen()), 2)
+		m.payloadIs(m.last(), "2.0.0")
+		simWant(t, "downloads", w.fetched("2.0.0"), 2)
+	})
+}
+
+// Older than an hour: the server gets its grant back before anything else, and decides anew.
+func TestRedelivery_olderThanAnHourIsGivenBack(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+		m.kill()
+		simPass(time.Hour)
+		since := time.Now()
+		m.start()
+		simWant(t, "offers of a dead process", m.status().Phase, omahaclient.Idle)
+		m.run()
+		synctest.Wait()
+		words := simWords(m.contacts(since))
+		simList(t, "first contacts", words[:2], "ping", "3/0:36 ping check")
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "attempt", m.last().Attempt, 2)
+		m.payloadIs(m.last(), "2.0.0")
+		simWant(t, "downloads", w.fetched("2.0.0"), 1)
+		simNoError(t, "ack", m.last().Ack(nil))
+		simPass(time.Second)
+		simWant(t, "history", simHistory(m.record()),
+			"granted, downloading, downloaded, error 36, granted, downloading, downloaded, complete")
+	})
+}
+
+// Given back, but not granted again: it is offered when the server wants it, and then from disk.
+func TestRedelivery_waitsForTheServer(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, g *testserver.Group, m *simMachine) {
+		m.kill()
+		g.ChangePolicy(func(p *testserver.Policy) { p.Disabled = true })
+		simPass(2 * time.Hour)
+		m.start()
+		m.run()
+		simPass(5 * time.Hour)
+		simWant(t, "offers while disabled", len(m.seen()), 1)
+		simWant(t, "record", m.record().Status, testserver.Error)
+		g.ChangePolicy(func(p *testserver.Policy) { p.Disabled = false })
+		simPass(90 * time.Minute)
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "downloads", w.fetched("2.0.0"), 1)
+	})
+}
+
+func TestRedelivery_supersededIsDropped(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, g *testserver.Group, m *simMachine) {
+		m.kill()
+		simPublish(g, "3.0.0")
+		simPass(2 * time.Hour)
+		m.start()
+		m.run()
+		synctest.Wait()
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "version", m.last().Version, "3.0.0")
+		simWant(t, "attempt", m.last().Attempt, 1)
+		simWant(t, "releases on disk", len(m.releases()), 1)
+		m.payloadIs(m.last(), "3.0.0")
+		simNoError(t, "ack", m.last().Ack(nil))
+		simPass(time.Second)
+		simWant(t, "releases on disk", len(m.releases()), 0)
+		simWant(t, "history", simHistory(m.record()),
+			"granted, downloading, downloaded, error 36, granted, downloading, downloaded, complete")
+	})
+}
+
+// A crash in the middle of a download: the next process goes on where it stopped, on the same grant.
+func TestRedelivery_resumesADownload(t *testing.T) {
+	simulate(t, func(t *testing.T, w *simWorld) {
+		w.channel(testserver.Policy{}).Publish(testserver.Release{Version: "2.0.0", Files: []testserver.File{
+			{Name: "app.bin", Content: bytes.Repeat([]byte("payload"), 300_000)},
+		}})
+		w.Payloads.Fail("", 1, testserver.FileFault{Stall: true, After: 2_000_000})
+		m := w.machine("m")
+		m.start()
+		m.run()
+		for w.fetched("2.0.0") == 0 {
+			simPass(time.Second)
+		}
+		m.kill()
+		simPass(30 * time.Minute)
+		m.start()
+		m.run()
+		simPass(time.Second)
+		requests := w.Payloads.Requests()
+		simWant(t, "requests", len(requests), 2)
+		if last := requests[len(requests)-1]; last.Range == "" || last.Bytes > 1_100_000 {
+			t.Errorf("range %q, %d bytes; want the rest of 2,100,000", last.Range, last.Bytes)
+		}
+		simWant(t, "history", simHistory(m.record()), "granted, downloading, downloaded, complete")
+	})
+}
+
+// An offer is held for three days by a program that lives: it is pinged, never given up, and completes on the server.
+func TestHeldOffer_completesAfterThreeDays(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		schedule    omahaclient.Schedule
+		least, most time.Duration // between pings
+	}{
+		{"default schedule", omahaclient.Schedule{}, 45 * time.Minute, 90 * time.Minute},
+		{"schedule of days", omahaclient.Schedule{FirstMin: time.Minute, FirstMax: time.Minute, Min: 70 * time.Hour, Max: 80 * time.Hour}, 0, 12 * time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *simWorld) {
+				simPublish(w.channel(testserver.Policy{}), "2.0.0")
+				m := w.machine("m")
+				m.decides(nil)
+				m.start(simAppAt(""), omahaclient.WithSchedule(tt.schedule))
+				m.run()
+				simPass(20 * time.Minute)
+				offered := time.Now()
+				simPass(3 * 24 * time.Hour)
+				contacts := m.contacts(offered)
+				simSpaced(t, contacts, tt.least, tt.most)
+				simWant(t, "checks", len(simChecks(contacts)), 0)
+				s := m.status()
+				simWant(t, "phase", s.Phase, omahaclient.Offered)
+				if !strings.Contains(s.Reason, offered.Format("2006-01-02")) {
+					t.Errorf("reason %q; want since when", s.Reason)
+				}
+				simNoError(t, "ack", m.last().Ack(nil))
+				simPass(time.Second)
+				simWant(t, "offers", len(m.seen()), 1)
+				simWant(t, "history", simHistory(m.record()), "granted, downloading, downloaded, complete")
+			})
+		})
+	}
+}
+
+func TestDefer_keepsThePayloadAndPings(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		between func(m *simMachine) // while deferred
+	}{
+		{"one process", func(*simMachine) { simPass(5 * time.Hour) }},
+		{"crash", func(m *simMachine) {
+			simPass(2 * time.Hour)
+			m.kill()
+			simPass(time.Hour)
+			m.start()
+			m.run()
+			simPass(2 * time.Hour)
+		}},
+		{"cron jobs", func(m *simMachine) {
+			m.stop()
+			for range 5 {
+				simPass(time.Hour)
+				m.start()
+				simNoError(m.world.t, "round", m.once())
+				m.stop()
+			}
+			m.start()
+			m.run()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+				deferred := time.Now()
+				simNoError(t, "defer", m.last().Defer(6*time.Hour))
+				simPass(time.Second)
+				simWant(t, "record", m.record().Status, testserver.Error)
+				simWant(t, "code", m.record().ErrorCode, 36)
+				tt.between(m)
+				simWant(t, "phase", m.status().Phase, omahaclient.BackingOff)
+				simWant(t, "target", m.status().Target, "2.0.0")
+				simPass(time.Until(deferred.Add(6*time.Hour - time.Second)))
+				simWant(t, "checks while deferred", len(simChecks(m.contacts(deferred))), 0)
+				if pings := len(m.contacts(deferred)); pings < 4 {
+					t.Errorf("%d contacts in 6 hours; want pings", pings)
+				}
+				simPass(time.Until(deferred.Add(6 * time.Hour)))
+				simWant(t, "offers", len(m.seen()), 2)
+				simWant(t, "attempt", m.last().Attempt, 2)
+				m.payloadIs(m.last(), "2.0.0")
+				simWant(t, "downloads", w.fetched("2.0.0"), 1)
+				simNoError(t, "ack", m.last().Ack(nil))
+				simPass(time.Second)
+				simWant(t, "record", m.record().Status, testserver.Complete)
+			})
+		})
+	}
+}
+
+// What was deferred is dropped if the server has something else by then.
+func TestDefer_superseded(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, g *testserver.Group, m *simMachine) {
+		simNoError(t, "defer", m.last().Defer(6*time.Hour))
+		simPass(time.Hour)
+		simWant(t, "releases on disk", len(m.releases()), 1)
+		simPublish(g, "3.0.0")
+		simPass(5 * time.Hour)
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "version", m.last().Version, "3.0.0")
+		simWant(t, "attempt", m.last().Attempt, 1)
+		simWant(t, "releases on disk", len(m.releases()), 1)
+	})
+}
+
+// A grant that the program holds occupies the group's slot; a deferred one does not.
+func TestDefer_freesTheGroupsSlot(t *testing.T) {
+	simulate(t, func(t *testing.T, w *simWorld) {
+		simPublish(w.channel(testserver.Policy{MaxUpdates: 1, Period: time.Minute, Timeout: 100 * time.Hour}), "2.0.0")
+		first, second := w.machine("first"), w.machine("second")
+		first.decides(nil)
+		first.start()
+		first.run()
+		simPass(15 * time.Minute)
+		second.start()
+		second.run()
+		simPass(5 * time.Hour)
+		simWant(t, "offers to the second while the first holds one", len(second.seen()), 0)
+		if r := second.status().Reason; !strings.Contains(r, "server") {
+			t.Errorf("reason %q; want the server's", r)
+		}
+		simNoError(t, "defer", first.last().Defer(24*time.Hour))
+		simPass(90 * time.Minute)
+		simWant(t, "offers to the second", len(second.seen()), 1)
+	})
+}
