@@ -3,7 +3,7 @@ package fetcher_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // Omaha announces SHA-1
+	"crypto/sha1"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -93,7 +93,7 @@ func TestHTTP_fetchesAndReturnsAtOnceTheNextTime(t *testing.T) {
 
 func TestHTTP_needsAHash(t *testing.T) {
 	url, requests := serve(t)
-	sum := sha1.Sum(content) //nolint:gosec // Omaha announces SHA-1
+	sum := sha1.Sum(content)
 	for _, tt := range []struct {
 		name         string
 		sha256, sha1 []byte
@@ -193,7 +193,7 @@ func TestHTTP_failsInKinds(t *testing.T) {
 				t.Fatalf("error %v", err)
 			}
 			for _, kind := range []error{fetcher.ErrSize, fetcher.ErrDigest, fetcher.ErrTooSlow, fetcher.ErrNoHash, fetcher.ErrNoSpace, fetcher.ErrUnsupportedType} {
-				if errors.Is(err, kind) != (kind == tt.want) {
+				if errors.Is(err, kind) != errors.Is(tt.want, kind) {
 					t.Errorf("error %v, want %v", err, tt.want)
 				}
 			}
@@ -256,7 +256,7 @@ func TestHTTP_usesTheTransportAlone(t *testing.T) {
 	if used.Load() != 2 || followed.Load() != 0 {
 		t.Errorf("the transport was used %d times, CheckRedirect %d times", used.Load(), followed.Load())
 	}
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections() //nolint:forcetypeassert // it is one
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
 type counting struct{ n *atomic.Int64 }

@@ -48,7 +48,8 @@ func isDevice(lower string) bool {
 		return true
 	}
 	for _, port := range []string{"com", "lpt"} {
-		if n, ok := strings.CutPrefix(stem, port); ok && utf8.RuneCountInString(n) == 1 && strings.Contains("0123456789¹²³", n) {
+		n, ok := strings.CutPrefix(stem, port)
+		if r, size := utf8.DecodeRuneInString(n); ok && size == len(n) && strings.ContainsRune("0123456789¹²³", r) {
 			return true
 		}
 	}

@@ -21,7 +21,7 @@ var hostile = []string{
 
 // plain are labels that are kept.
 var plain = []string{
-	"a", "update.gz", "flatcar_production_update.gz", ".hidden", "-rf", "a b", "a..b", "..a", "ü.bin", "日本.img", "console", "com", "com10", "COM", "lpt", "nullable", "aux1",
+	"a", "update.gz", "flatcar_production_update.gz", ".hidden", "-rf", "a b", "a..b", "..a", "ü.bin", "жук.img", "console", "com", "com10", "COM", "lpt", "nullable", "aux1",
 	"a~1", "$HOME", "`x`", "a;b", "a&b", "%2e%2e%2f", "a,b", "a'b", "x.partial.gz", "tag", strings.Repeat("a", 255),
 }
 

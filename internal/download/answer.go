@@ -169,11 +169,19 @@ func (d *download) unsatisfied(m *mirror, resp *http.Response) (body, error) {
 func (d *download) fits(size int64) error {
 	switch {
 	case d.job.Size > 0 && size != d.job.Size:
-		return &failure{class: mismatch, err: fmt.Errorf("%w: it has %d bytes, announced are %d: publish the file or its size again", ErrSize, size, d.job.Size)}
+		return &failure{class: mismatch, err: otherSize(size, d.job.Size)}
 	case size > d.job.Limits.MaxSize:
-		return &failure{class: mismatch, err: fmt.Errorf("%w: it has %d bytes, %d are allowed: raise the limit or publish a smaller file", ErrSize, size, d.job.Limits.MaxSize)}
+		return &failure{class: mismatch, err: tooLarge(size, d.job.Limits.MaxSize)}
 	}
 	return nil
+}
+
+func otherSize(is, announced int64) error {
+	return fmt.Errorf("%w: it has %d bytes, announced are %d: publish the file or its size again", ErrSize, is, announced)
+}
+
+func tooLarge(is, allowed int64) error {
+	return fmt.Errorf("%w: it has %d bytes, %d are allowed: raise the limit or publish a smaller file", ErrSize, is, allowed)
 }
 
 func framed(resp *http.Response) bool {

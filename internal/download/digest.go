@@ -2,7 +2,7 @@ package download
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // Omaha announces SHA-1, and some servers nothing better
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -20,7 +20,7 @@ type digests struct {
 func newDigests(want256, want1 []byte) *digests {
 	d := &digests{sha256: sha256.New(), want256: want256}
 	if len(want256) == 0 && len(want1) != 0 {
-		d.sha1, d.want1 = sha1.New(), want1 //nolint:gosec // see above
+		d.sha1, d.want1 = sha1.New(), want1
 	}
 	return d
 }

@@ -119,7 +119,7 @@ func TestFetch_plantedPipes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // just listened on unix
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
 	if err := job.Root.Rename("sock", download.PartialName(job)+".tag"); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func Fetch(ctx context.Context, job Job) (Result, error) {
 	}
 	job.Limits = job.Limits.withDefaults(job.Size)
 	if job.Size > job.Limits.MaxSize {
-		return Result{}, fmt.Errorf("%w: %d bytes are announced, %d are allowed: raise the limit or publish a smaller file", ErrSize, job.Size, job.Limits.MaxSize)
+		return Result{}, tooLarge(job.Size, job.Limits.MaxSize)
 	}
 	d := &download{job: job, buf: make([]byte, job.bufferSize()), sum: newDigests(job.SHA256, job.SHA1)}
 	if done, err := d.existing(ctx); done || err != nil {

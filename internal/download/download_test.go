@@ -3,7 +3,7 @@ package download_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // Omaha announces SHA-1
+	"crypto/sha1"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -104,7 +104,7 @@ func TestFetch_getsWhatIsAnnounced(t *testing.T) {
 
 func TestFetch_verifiesWithWhatThereIs(t *testing.T) {
 	data := blob(size)
-	sum := sha1.Sum(data) //nolint:gosec // Omaha announces SHA-1
+	sum := sha1.Sum(data)
 	for _, tt := range []struct {
 		name   string
 		change func(*download.Job)
@@ -218,7 +218,7 @@ func TestFetch_hostileHost(t *testing.T) {
 				isFetched(t, job, got, data)
 			case tt.want == nil || err == nil:
 				t.Fatalf("error %v, want %v", err, tt.want)
-			case tt.want == errAny:
+			case errors.Is(tt.want, errAny):
 				for _, e := range []error{download.ErrSize, download.ErrDigest, download.ErrTooSlow, download.ErrNoSpace} {
 					if errors.Is(err, e) {
 						t.Errorf("error %v is also %v", err, e)

@@ -219,7 +219,7 @@ type memory struct {
 // serveInMemory starts h in a synctest bubble and returns a client that finds it under every name; end stops both.
 func serveInMemory(h http.Handler) (client *http.Client, end func()) {
 	l := &memory{conns: make(chan net.Conn), done: make(chan struct{})}
-	srv := &http.Server{Handler: h} //nolint:gosec // its clients are ours
+	srv := &http.Server{Handler: h}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

@@ -111,6 +111,7 @@ func (ms *mirrors) failed(m *mirror, f *failure, received int64, took time.Durat
 		wait, out = 0, ms.wrong(m, f.err)
 	case transient:
 		m.stay = true
+	default: // the others first
 	}
 	m.ready = now.Add(wait)
 	switch {

@@ -120,10 +120,7 @@ func (p *partial) room(need int64) error {
 		free = freeSpace
 	}
 	have, err := free(p.f)
-	if err != nil || have < 0 { // a file system that cannot tell: the write will
-		return nil
-	}
-	if have < need+spareSpace {
+	if err == nil && have >= 0 && have < need+spareSpace { // where nobody can tell, the write will
 		return local(fmt.Errorf("%w: %s needs %d more bytes and %d to spare, %d are free: free %d bytes there",
 			ErrNoSpace, p.root.Name(), need, spareSpace, have, need+spareSpace-have))
 	}

@@ -27,7 +27,7 @@ func TestFetch_anyTroubleEndsWell(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.IntRange(1, 5000).Draw(rt, "size")
 		data := blob(n)
-		dir, err := os.MkdirTemp(t.TempDir(), "")
+		dir, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // one for each of rapid's checks
 		if err != nil {
 			rt.Fatal(err)
 		}

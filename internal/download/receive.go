@@ -67,7 +67,7 @@ func (d *download) ended(ctx context.Context, err error, b body) error {
 		d.total = n
 		return nil
 	case whole > 0 && b.all && b.framed: // it ended by itself
-		return &failure{class: mismatch, discard: true, err: fmt.Errorf("%w: it has %d bytes, announced are %d: publish the file or its size again", ErrSize, n, whole)}
+		return &failure{class: mismatch, discard: true, err: otherSize(n, whole)}
 	}
 	return fmt.Errorf("cut off after %d bytes: %w", n, io.ErrUnexpectedEOF)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func transportOf(c *http.Client) *http.Transport {
-	return c.Transport.(*http.Transport) //nolint:forcetypeassert // the tests made it
+	return c.Transport.(*http.Transport)
 }
 
 // everywhere makes job find every host at the server's address, by http and, where it speaks TLS, by https.
@@ -27,7 +27,7 @@ func everywhere(job *download.Job, plain, secure *httptest.Server) {
 		}
 		return (&net.Dialer{}).DialContext(ctx, network, to.Listener.Addr().String())
 	}
-	tr.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate made for the test
+	tr.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 }
 
 // hops is a payload host under many names: /to/URL redirects there, everything else is the file.
