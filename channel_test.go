@@ -19,7 +19,7 @@ import (
 // The channel, 1.
 
 func TestUpdates_closesAfterItsGoroutines(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		w.offering(appB, "2.0.0")
 		var fetching, leaving, asking atomic.Int32
@@ -55,7 +55,7 @@ func TestUpdates_closesAfterItsGoroutines(t *testing.T) {
 }
 
 func TestUpdates_closesOnce(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		s := w.updates(c)
@@ -96,7 +96,7 @@ func TestClose_leavesNoGoroutine(t *testing.T) {
 // The channel, 2.
 
 func TestErr_isNilBeforeAndWhileAStreamIsOpen(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Offline(true)
 		c := w.client(app(appA))
 		must(t, c.Err())
@@ -138,7 +138,7 @@ func TestErr_isTheCauseAfterwards(t *testing.T) {
 			ask  func(*omahaclient.Client, context.Context) <-chan omahaclient.UpdateOffer
 		}{{"Updates", (*omahaclient.Client).Updates}, {"UpdatesOnce", (*omahaclient.Client).UpdatesOnce}} {
 			t.Run(open.name+" "+tc.name, func(t *testing.T) {
-				inBubble(t, func(w *world) {
+				inBubble(t, func(t *testing.T, w *world) {
 					w.Offline(true)
 					c := w.client(app(appA))
 					ctx, cancel := tc.end(context.Background())
@@ -158,7 +158,7 @@ func TestErr_isTheCauseAfterwards(t *testing.T) {
 }
 
 func TestErr_isErrClosedAfterClose(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		c := w.client(app(appA))
 		s := w.updates(c)
 		synctest.Wait()
@@ -170,7 +170,7 @@ func TestErr_isErrClosedAfterClose(t *testing.T) {
 // The channel, 3.
 
 func TestUpdates_isUnbuffered(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		c := w.client(app(appA))
 		want(t, "capacity of Updates", cap(w.updates(c).ch), 0)
 		want(t, "capacity of UpdatesOnce", cap(w.once(c).ch), 0)
@@ -178,7 +178,7 @@ func TestUpdates_isUnbuffered(t *testing.T) {
 }
 
 func TestUpdates_dropsNothingThatWasNotReceived(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		w.offering(appB, "2.0.0")
 		c := w.client(app(appA), app(appB))
@@ -200,7 +200,7 @@ func TestUpdates_dropsNothingThatWasNotReceived(t *testing.T) {
 
 // An offer that was settled while it waited to be received once more is not sent.
 func TestUpdates_nothingAgesInABuffer(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		s := w.updates(c)
@@ -215,7 +215,7 @@ func TestUpdates_nothingAgesInABuffer(t *testing.T) {
 }
 
 func TestUpdates_oneOpenOfferPerApp(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		g := w.offering(appA, "2.0.0")
 		s := w.updates(w.client(app(appA)))
 		o := s.next()
@@ -239,7 +239,7 @@ func TestUpdates_slowConsumerDelaysNoOtherApp(t *testing.T) {
 		{"not even received", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				w.offering(appA, "2.0.0")
 				b := w.group(appB)
 				c := w.client(app(appA), app(appB))
@@ -275,7 +275,7 @@ func TestUpdates_slowConsumerDelaysNoOtherApp(t *testing.T) {
 // The channel, 4.
 
 func TestUpdates_secondStreamWaits(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		g := w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		first := w.updates(c)
@@ -301,7 +301,7 @@ func TestUpdates_secondStreamWaits(t *testing.T) {
 }
 
 func TestUpdates_secondStreamMayLeaveTheQueue(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		first := w.updates(c)
@@ -341,7 +341,7 @@ func TestUpdates_failuresNeverCloseIt(t *testing.T) {
 		{"payload host down", func(w *world) { w.Payloads.Offline(true) }, omaha.ExitTransfer, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				g := w.offering(appA, "2.0.0")
 				tc.spoil(w)
 				c := w.client(app(appA))
@@ -370,7 +370,7 @@ func TestUpdates_failuresNeverCloseIt(t *testing.T) {
 // The channel, 6.
 
 func TestUpdates_redeliversInProcess(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		s := w.updates(c)
@@ -391,7 +391,7 @@ func TestUpdates_redeliversInProcess(t *testing.T) {
 }
 
 func TestUpdates_redeliversToTheNextClient(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		for attempt := 1; attempt <= 3; attempt++ {
 			c := w.client(app(appA))

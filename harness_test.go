@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -39,13 +40,13 @@ type world struct {
 }
 
 // inBubble tells a story whose time is virtual and whose network is in memory.
-func inBubble(t *testing.T, story func(w *world), opts ...testserver.Option) {
+func inBubble(t *testing.T, story func(t *testing.T, w *world), opts ...testserver.Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{Server: testserver.New(opts...), t: t, dir: t.TempDir(), log: &logbook{}, patience: 60 * 24 * time.Hour}
 		w.StartMemory()
 		t.Cleanup(w.Close)
-		story(w)
+		story(t, w)
 	})
 }
 
@@ -423,4 +424,20 @@ func unknownApps() testserver.Fault {
 		}
 		return apps
 	}}
+}
+
+// copyOf copies a state directory as a crash leaves it.
+func copyOf(t *testing.T, dir string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "state")
+	must(t, os.CopyFS(to, os.DirFS(dir)))
+	return to
+}
+
+// flush waits until every report is delivered.
+func (w *world) flush(c *omahaclient.Client) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), w.patience)
+	defer cancel()
+	must(w.t, c.Flush(ctx))
 }

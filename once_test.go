@@ -14,7 +14,7 @@ import (
 )
 
 func TestUpdatesOnce_checksEveryAppAtOnceAndCloses(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		w.offering(appB, "2.0.0")
 		w.offering(appC, "1.0.0")
@@ -39,7 +39,7 @@ func TestUpdatesOnce_checksEveryAppAtOnceAndCloses(t *testing.T) {
 }
 
 func TestUpdatesOnce_waitsForVerdictAndReports(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		s := w.once(w.client(app(appA)))
 		o := s.next()
@@ -64,7 +64,7 @@ func TestUpdatesOnce_leavesAckErrorsToTheCaller(t *testing.T) {
 		{"an installation", omahaclient.UpdateOffer.Installed, "installed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				w.offering(appA, "2.0.0")
 				s := w.once(w.client(app(appA)))
 				must(t, tc.verdict(s.next()))
@@ -76,7 +76,7 @@ func TestUpdatesOnce_leavesAckErrorsToTheCaller(t *testing.T) {
 }
 
 func TestUpdatesOnce_policyRefusalIsNoFailure(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0").ChangePolicy(func(p *testserver.Policy) { p.Disabled = true })
 		c := w.client(app(appA))
 		must(t, w.once(c).closed())
@@ -85,7 +85,7 @@ func TestUpdatesOnce_policyRefusalIsNoFailure(t *testing.T) {
 }
 
 func TestUpdatesOnce_joinsFailures(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		w.Payloads.Remove(fileOf(appA, "2.0.0"))
 		w.offering(appB, "2.0.0")
@@ -109,7 +109,7 @@ func TestUpdatesOnce_joinsFailures(t *testing.T) {
 
 // Reports that the server refuses for good end the round, as its failure; they stay for the next one.
 func TestUpdatesOnce_joinsRefusedReports(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		s := w.once(w.client(app(appA)))
 		o := s.next()
@@ -134,7 +134,7 @@ func TestUpdatesOnce_outageWaitsForCtx(t *testing.T) {
 		{"503", func(w *world) { w.Fail(-1, testserver.StatusFault(http.StatusServiceUnavailable)) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				w.offering(appA, "2.0.0")
 				tc.spoil(w)
 				s := w.once(w.client(app(appA)))
@@ -142,7 +142,7 @@ func TestUpdatesOnce_outageWaitsForCtx(t *testing.T) {
 				s.end(errDone)
 				wantErr(t, s.closed(), errDone)
 			})
-			inBubble(t, func(w *world) { // and goes on where it ends before
+			inBubble(t, func(t *testing.T, w *world) { // and goes on where it ends before
 				w.offering(appA, "2.0.0")
 				tc.spoil(w)
 				s := w.once(w.client(app(appA)))
@@ -168,7 +168,7 @@ func TestUpdatesOnce_wrongServerIsAFailure(t *testing.T) {
 		{"bare declaration", testserver.BareDeclaration(), omaha.ExitEmptyResponse},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				w.offering(appA, "2.0.0")
 				w.Fail(-1, tc.fault)
 				wantFailure(t, w.once(w.client(app(appA))).closed(), "check", tc.code)
@@ -194,7 +194,7 @@ func TestUpdatesOnce_respectsWhatHoldsChecksBack(t *testing.T) {
 		}, func(o omahaclient.UpdateOffer) error { return o.Ack(nil) }, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inBubble(t, func(w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				g := w.offering(appA, "2.0.0")
 				if tc.before != nil {
 					tc.before(w)
@@ -221,7 +221,7 @@ func TestUpdatesOnce_respectsWhatHoldsChecksBack(t *testing.T) {
 }
 
 func TestUpdatesOnce_givesUpNothingThatIsOpen(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		s := w.once(c)
@@ -240,7 +240,7 @@ func TestUpdatesOnce_givesUpNothingThatIsOpen(t *testing.T) {
 
 // A failed fetch in a round is not repeated in it.
 func TestUpdatesOnce_triesOnce(t *testing.T) {
-	inBubble(t, func(w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		w.Payloads.Fail(fileOf(appA, "2.0.0"), -1, testserver.FileFault{Corrupt: true})
 		c := w.client(app(appA))
