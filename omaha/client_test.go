@@ -232,6 +232,9 @@ func TestClient_secrets(t *testing.T) {
 		{"echoed with a status", func(r *http.Request) (*http.Response, error) {
 			return response(r, 503, map[string]string{"Content-Type": "text/plain; " + echo(r)}, echo(r)), nil
 		}},
+		{"repeated alone", func(r *http.Request) (*http.Response, error) {
+			return response(r, 403, nil, "neither "+token+" nor "+password+" nor "+query+" nor "+path), nil
+		}},
 		{"in a network error", func(r *http.Request) (*http.Response, error) { return nil, errors.New("dial " + echo(r)) }},
 		{"in a proxy's error", func(r *http.Request) (*http.Response, error) {
 			return nil, errors.New(`invalid proxy address "http://u:` + password + `@p.example/?x=` + query + `"`)

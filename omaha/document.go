@@ -72,7 +72,6 @@ var errProtocol = errors.New("wrong protocol")
 
 // readDocument reads an answer, once. Its error wraps ErrEmptyResponse, ErrNotOmaha or ErrTooLarge.
 func readDocument(body []byte) (*responseElement, error) {
-	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	if err := guard(body); errors.Is(err, ErrTooLarge) {
 		return nil, err
 	} else if err != nil {

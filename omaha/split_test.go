@@ -29,7 +29,8 @@ func TestRequest_Split_small(t *testing.T) {
 
 func TestRequest_Split_keepsEverythingInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	nasty := []string{"plain", `q"u'o&te<>`, "tab\tline\n", "bad\xff\x00", "😀 ü \uffff", strings.Repeat("long", 50)}
+	nasty := []string{"plain", `q"u'o&te<>`, "tab\tline\n", "bad\xff\x00", "😀 ü \uffff", strings.Repeat("long", 50),
+		strings.Repeat(`"`, 99), strings.Repeat("<", 99), strings.Repeat("\t", 99), strings.Repeat("\xff", 99), strings.Repeat("\x01", 99)}
 	pick := func() string { return nasty[rng.IntN(len(nasty))] }
 	for round := range 50 {
 		req := &omaha.Request{SessionID: pick(), UserID: pick(), MachineID: pick(), MachineAlias: pick(), BootID: pick()}
