@@ -102,7 +102,8 @@ func (c *Client) exchange(ctx context.Context, visits []*visit) {
 	now := time.Now()
 	var silent []*visit
 	for _, v := range visits {
-		if len(c.journal.Get(v.app.key).Outbox) > 0 && now.Sub(c.lastPing(v.app)) > pingLimit {
+		since := now.Sub(c.lastPing(v.app))
+		if len(c.journal.Get(v.app.key).Outbox) > 0 && (since > pingLimit || since < 0) {
 			silent = append(silent, &visit{app: v.app, ping: true})
 		}
 	}
@@ -296,7 +297,7 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 	if !isFault(err) {
 		a.solo = false
 		if v.ping || v.check {
-			a.lastPing = now
+			a.lastPing = now.Round(0) // by the wall clock: the other one stands still while the machine sleeps
 		}
 	}
 	a.refusal = nil

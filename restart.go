@@ -62,10 +62,20 @@ func (c *Client) resume(a *app, now time.Time) error {
 		return c.resumePending(a, rec.Pending, now)
 	case rec.Update != nil:
 		return c.resumeUpdate(a, rec.Update, now)
-	case rec.Wait != nil && rec.Wait.Kind == state.WaitRefused && a.downgrades:
+	case rec.Wait != nil && moot(a, rec.Wait):
 		return c.journal.Do(a.key, (*state.App).Lift)
 	}
 	return nil
+}
+
+// moot reports whether what holds checks back does not any more, now that another version runs (changed by hand) or the
+// options are others.
+func moot(a *app, w *state.Wait) bool {
+	cmp, comparable := omaha.CompareVersions(w.Version, a.current)
+	if w.Kind == state.WaitRefused && w.Code == int(omaha.ExitDeferredPolicy) {
+		return a.downgrades || !comparable || cmp > 0
+	}
+	return sameVersion(w.Version, a.current) || comparable && cmp < 0 && !a.downgrades
 }
 
 const noVersion = "0.0.0"
@@ -73,7 +83,7 @@ const noVersion = "0.0.0"
 // resumePending decides whether an installed version has come to life.
 func (c *Client) resumePending(a *app, p *state.Pending, now time.Time) error {
 	if a.reboot && p.Boot != "" && p.Boot == c.boot {
-		return nil // the boot is still to come
+		return nil // the boot is still to come, or was counted
 	}
 	switch {
 	case a.version == "" || sameVersion(a.version, p.Version):
@@ -83,7 +93,7 @@ func (c *Client) resumePending(a *app, p *state.Pending, now time.Time) error {
 		}
 		return c.confirm(a, p, now)
 	case sameVersion(a.version, p.Previous) && !p.Runs && p.Starts+1 < maxStarts:
-		return c.journal.Do(a.key, (*state.App).CountStart)
+		return c.journal.Do(a.key, func(rec *state.App) error { return rec.CountStart(c.boot) })
 	default:
 		return c.revert(a, p, now)
 	}
@@ -119,12 +129,13 @@ func (c *Client) revert(a *app, p *state.Pending, now time.Time) error {
 	return err
 }
 
-// resumeUpdate goes on with an update that a dead process left open, unless its version runs already or it is too old.
+// resumeUpdate goes on with an update that a dead process left open, unless its version runs already, it is too old, or it
+// was granted to what no longer runs here: to another version, or on another channel.
 func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
 	switch age := now.Sub(u.At); {
 	case a.version != "" && sameVersion(a.version, u.Version):
 		return c.succeed(a, u, now)
-	case age > staleAfter || age < 0:
+	case age > staleAfter || age < 0 || !sameVersion(a.current, u.Previous) || a.channel != u.Channel:
 		r := c.failure(a, u.Previous, u.Version, u.Session, omaha.ExitDeferredPolicy, now)
 		a.urgent = true
 		return c.journal.Do(a.key, func(rec *state.App) error { return rec.Fail(u.Seq, r, nil) })
@@ -153,7 +164,7 @@ func (c *Client) retire(key string, now time.Time) error {
 		err = c.journal.Do(key, func(rec *state.App) error { return rec.Fail(u.Seq, r, nil) })
 	case rec.Pending != nil:
 		p := rec.Pending
-		a.current = p.Previous
+		a.channel, a.current = p.Channel, p.Previous
 		r := c.failure(a, p.Previous, p.Version, p.Session, omaha.ExitDeferredPolicy, now)
 		err = c.journal.Do(key, func(rec *state.App) error { return rec.Revert(r, nil) })
 	case len(rec.Outbox) == 0:

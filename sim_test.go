@@ -21,6 +21,7 @@ import (
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/internal/testserver"
+	"github.com/nebraska/omahaclient/omaha"
 )
 
 const (
@@ -377,4 +378,9 @@ func simNoError(t *testing.T, what string, err error) {
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
+}
+
+// simProgress is an event of a program's own that ends nothing.
+func simProgress() omaha.Event {
+	return omaha.Event{Type: omaha.EventTypeInstallStarted, Result: omaha.EventResultSuccess}
 }

@@ -52,10 +52,11 @@ type Update struct {
 type Pending struct {
 	Version  string    `json:"version"`
 	Previous string    `json:"previous"`
+	Channel  string    `json:"channel,omitempty"`
 	Identity string    `json:"identity"`
 	Session  string    `json:"session,omitempty"`
 	At       time.Time `json:"at"`
-	Boot     string    `json:"boot,omitempty"`   // boot id at the installation
+	Boot     string    `json:"boot,omitempty"`   // boot id at the installation, or at the last start that was counted
 	Starts   int       `json:"starts,omitempty"` // starts that still had the old version
 	Runs     bool      `json:"runs,omitempty"`   // the new version runs; success awaits the program's word
 	NoWait   bool      `json:"no_wait,omitempty"`

@@ -158,18 +158,19 @@ func (a *App) Install(seq uint64, p Pending, r Report) error {
 	if err != nil {
 		return err
 	}
-	p.Version, p.Previous, p.Identity, p.Session, p.NoWait = u.Version, u.Previous, u.Identity, u.Session, u.NoWait
+	p.Version, p.Previous, p.Channel, p.Identity, p.Session, p.NoWait = u.Version, u.Previous, u.Channel, u.Identity, u.Session, u.NoWait
 	a.Update, a.Pending = nil, &p
 	a.queue(r)
 	return nil
 }
 
-// CountStart notes a start that still had the version from before the installation.
-func (a *App) CountStart() error {
+// CountStart notes a start, during this boot, that still had the version from before the installation.
+func (a *App) CountStart(boot string) error {
 	if a.Pending == nil {
 		return illegal("count of a start", a)
 	}
 	a.Pending.Starts++
+	a.Pending.Boot = boot
 	return nil
 }
 

@@ -1,0 +1,343 @@
+package omahaclient_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/internal/testserver"
+)
+
+// simInstalled tells a story from where version 2.0.0 is installed on a machine with version 1.0.0, whose program has just
+// ended.
+func simInstalled(t *testing.T, version string, verdict simVerdict, story func(t *testing.T, w *simWorld, m *simMachine), opts ...omahaclient.AppOption) {
+	t.Helper()
+	simulate(t, func(t *testing.T, w *simWorld) {
+		simPublish(w.channel(testserver.Policy{}), "2.0.0")
+		m := w.machine("m")
+		m.boot = "boot-1"
+		m.decides(verdict)
+		m.start(simAppAt(version, opts...))
+		m.run()
+		simPass(time.Hour)
+		simWant(t, "record", m.record().Status, testserver.Installed)
+		simWant(t, "events", strings.Join(simEvents(m.contacts(time.Time{})), " "), "13/1 14/1 800/1")
+		simWant(t, "phase", m.status().Phase, omahaclient.RestartPending)
+		simWant(t, "target", m.status().Target, "2.0.0")
+		if r := m.status().Reason; !strings.Contains(r, "restart") && !strings.Contains(r, "reboot") {
+			t.Errorf("reason %q; want what is waited for", r)
+		}
+		m.kill()
+		simPass(time.Minute)
+		story(t, w, m)
+	}, testserver.WithLog(1000))
+}
+
+// lives starts the program with a version for an hour and kills it.
+func (m *simMachine) lives(version string, opts ...omahaclient.AppOption) {
+	m.start(simAppAt(version, opts...))
+	m.run()
+	simPass(time.Hour)
+	m.kill()
+	simPass(time.Minute)
+}
+
+func simConfirmed(t *testing.T, m *simMachine, since time.Time) {
+	t.Helper()
+	simList(t, "events", simEvents(m.contacts(since)), "3/2")
+	for _, c := range m.contacts(since) {
+		for _, e := range c.Events {
+			simWant(t, "previous version", e.PreviousVersion, "1.0.0")
+			simWant(t, "next version", e.NextVersion, "2.0.0")
+			simWant(t, "reported version", c.Version, "2.0.0")
+		}
+	}
+	simWant(t, "record", m.record().Status, testserver.Complete)
+	simWant(t, "version on the server", m.record().Version, "2.0.0")
+}
+
+// The next start decides: by the version that runs or, left to the journal, by itself.
+func TestInstalled_nextStartConfirms(t *testing.T) {
+	required := func(o omahaclient.UpdateOffer) error { return o.Ack(omahaclient.ErrRestartRequired) }
+	for _, tt := range []struct {
+		name          string
+		verdict       simVerdict
+		before, after string
+	}{
+		{"Installed, version given", simRestarts, "1.0.0", "2.0.0"},
+		{"Installed, version given with v", simRestarts, "v1.0.0", "v2.0.0"},
+		{"Ack(ErrRestartRequired), version given", required, "1.0.0", "2.0.0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simInstalled(t, tt.before, tt.verdict, func(t *testing.T, w *simWorld, m *simMachine) {
+				since := time.Now()
+				m.lives(tt.after)
+				simConfirmed(t, m, since)
+				simWant(t, "offers", len(m.seen()), 1)
+				since = time.Now()
+				m.lives(tt.after)
+				simList(t, "events of the start after", simEvents(m.contacts(since)))
+				simWant(t, "releases on disk", len(m.releases()), 0)
+			})
+		})
+	}
+}
+
+// An app without a version follows the journal.
+func TestInstalled_versionLeftToTheJournal(t *testing.T) {
+	simulate(t, func(t *testing.T, w *simWorld) {
+		g := w.channel(testserver.Policy{})
+		m := w.machine("m")
+		m.decides(simRestarts)
+		for i, version := range []string{"1.0.0", "2.0.0", "3.0.0"} {
+			simPublish(g, version)
+			m.start()
+			simWant(t, "version at the start", m.status().Version, []string{"0.0.0", "1.0.0", "2.0.0"}[i])
+			m.run()
+			simPass(time.Hour)
+			simWant(t, "version before the restart", m.status().Version, []string{"0.0.0", "1.0.0", "2.0.0"}[i])
+			m.kill()
+		}
+		m.lives("")
+		simWant(t, "record", m.record().Status, testserver.Complete)
+		simWant(t, "version on the server", m.record().Version, "3.0.0")
+		simWant(t, "offers", len(m.seen()), 3)
+		for i, e := range simEvents(m.contacts(time.Time{})) {
+			simWant(t, "event", e, []string{"13/1", "14/1", "800/1", "3/2"}[i%4])
+		}
+	})
+}
+
+// The confirmation waits for the program where it wants to look around first.
+func TestInstalled_manualConfirm(t *testing.T) {
+	manual := omahaclient.WithManualConfirm()
+	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+		since := time.Now()
+		m.lives("2.0.0", manual) // and again: it has not made up its mind
+		m.start(simAppAt("2.0.0", manual))
+		m.run()
+		simPass(26 * time.Hour)
+		simList(t, "events before Confirm", simEvents(m.contacts(since)))
+		simWant(t, "record before Confirm", m.record().Status, testserver.Installed)
+		simWant(t, "phase", m.status().Phase, omahaclient.RestartPending)
+		if r := m.status().Reason; !strings.Contains(r, "Confirm") {
+			t.Errorf("reason %q; want it to name Confirm", r)
+		}
+		simNoError(t, "confirm", m.client.Confirm(simApp))
+		m.kill() // it is on disk
+		m.start(simAppAt("2.0.0", manual))
+		simNoError(t, "confirm once more", m.client.Confirm(simApp))
+		m.run()
+		simPass(time.Hour)
+		simConfirmed(t, m, since)
+	}, manual)
+}
+
+// A program that finds its new version wanting goes back to the old one: the next start reports that at once.
+func TestInstalled_manualConfirmRolledBack(t *testing.T) {
+	manual := omahaclient.WithManualConfirm()
+	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+		m.lives("2.0.0", manual)
+		since := time.Now()
+		m.decides(nil)
+		m.start(simAppAt("1.0.0", manual))
+		m.run()
+		simPass(time.Second)
+		simList(t, "events", simEvents(m.contacts(since)), "3/0:44")
+	}, manual)
+}
+
+// The old version three times: 3/0 with code 44, and the release backs off as one that failed.
+func TestInstalled_threeStartsWithTheOldVersion(t *testing.T) {
+	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+		since := time.Now()
+		m.lives("1.0.0")
+		m.lives("1.0.0")
+		simList(t, "events of two starts", simEvents(m.contacts(since)))
+		simWant(t, "record", m.record().Status, testserver.Installed)
+		m.start(simAppAt("1.0.0"))
+		since = time.Now()
+		m.run()
+		simPass(time.Second)
+		simList(t, "events of the third start", simEvents(m.contacts(since)), "3/0:44")
+		simWant(t, "code on the server", m.record().ErrorCode, 44)
+		if err := m.status().LastError; err == nil || !strings.Contains(err.Error(), "1.0.0 runs") {
+			t.Errorf("last error %v; want what runs", err)
+		}
+
+		// Once more at the next scheduled check, from disk; and then it backs off.
+		m.decides(simRestarts)
+		simPass(time.Hour)
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "downloads", w.fetched("2.0.0"), 1)
+		m.kill()
+		for range 3 {
+			m.lives("1.0.0")
+		}
+		simWant(t, "history", simHistory(m.record()),
+			"granted, downloading, downloaded, installed, error 44, granted, downloading, downloaded, installed, error 44")
+		m.start(simAppAt("1.0.0"))
+		simWant(t, "phase", m.status().Phase, omahaclient.BackingOff)
+		m.run()
+		simPass(8 * time.Hour)
+		simWant(t, "offers while backing off", len(m.seen()), 2)
+	})
+}
+
+func TestInstalled_newVersionAtTheThirdStart(t *testing.T) {
+	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+		since := time.Now()
+		m.lives("1.0.0")
+		m.lives("1.0.0")
+		m.lives("2.0.0")
+		simConfirmed(t, m, since)
+	})
+}
+
+// A start with neither version: somebody changed it by hand.
+func TestInstalled_neitherVersionRuns(t *testing.T) {
+	for _, version := range []string{"0.9.0", "1.5.0", "3.0.0"} {
+		t.Run(version, func(t *testing.T) {
+			simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+				m.decides(nil)
+				since := time.Now()
+				m.start(simAppAt(version))
+				m.run()
+				simPass(time.Second)
+				simList(t, "events", simEvents(m.contacts(since)), "3/0:44")
+				simWant(t, "version", m.status().Version, version)
+			})
+		})
+	}
+}
+
+// With WithReboot the program may start as often as it likes: only the next boot decides.
+func TestReboot_nextBootDecides(t *testing.T) {
+	for _, tt := range []struct{ name, before, after string }{
+		{"version given", "1.0.0", "2.0.0"},
+		{"version left to the journal", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			reboot := omahaclient.WithReboot()
+			simInstalled(t, tt.before, simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+				since := time.Now()
+				for range 5 {
+					m.lives(tt.before, reboot)
+				}
+				simList(t, "events before the boot", simEvents(m.contacts(since)))
+				simWant(t, "record", m.record().Status, testserver.Installed)
+				m.boot = "boot-2"
+				m.lives(tt.after, reboot)
+				simList(t, "events after it", simEvents(m.contacts(since)), "3/2")
+				simWant(t, "record", m.record().Status, testserver.Complete)
+				simWant(t, "version on the server", m.record().Version, "2.0.0")
+			}, reboot)
+		})
+	}
+}
+
+// Boots with the old version count, not starts of the program.
+func TestReboot_threeBootsWithTheOldVersion(t *testing.T) {
+	reboot := omahaclient.WithReboot()
+	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+		since := time.Now()
+		for _, boot := range []string{"boot-2", "boot-3"} {
+			m.boot = boot
+			for range 4 {
+				m.lives("1.0.0", reboot)
+			}
+		}
+		simList(t, "events of two boots", simEvents(m.contacts(since)))
+		m.boot = "boot-4"
+		m.decides(nil)
+		m.start(simAppAt("1.0.0", reboot))
+		m.run()
+		simPass(time.Second)
+		simList(t, "events of the third boot", simEvents(m.contacts(since)), "3/0:44")
+	}, reboot)
+}
+
+func TestReboot_manualConfirm(t *testing.T) {
+	opts := []omahaclient.AppOption{omahaclient.WithReboot(), omahaclient.WithManualConfirm()}
+	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
+		since := time.Now()
+		m.lives("1.0.0", opts...)
+		m.boot = "boot-2"
+		m.start(simAppAt("2.0.0", opts...))
+		m.run()
+		simPass(time.Hour)
+		simList(t, "events before Confirm", simEvents(m.contacts(since)))
+		simNoError(t, "confirm", m.client.Confirm(simApp))
+		simPass(time.Second)
+		simConfirmed(t, m, since)
+	}, opts...)
+}
+
+// A self-update that died before its verdict: what runs is what counts.
+func TestRestart_openOfferThatRunsIsASuccess(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+		m.kill()
+		simPass(5 * time.Hour) // older than an hour makes no difference
+		since := time.Now()
+		m.start(simAppAt("2.0.0"))
+		m.run()
+		simPass(time.Hour)
+		simList(t, "events", simEvents(m.contacts(since)), "3/1")
+		simWant(t, "record", m.record().Status, testserver.Complete)
+		simWant(t, "offers", len(m.seen()), 1)
+	})
+}
+
+// A version installed by hand while an offer was open: the offer was made for another one, and goes back to the server.
+func TestRestart_openOfferForAnotherVersion(t *testing.T) {
+	for _, tt := range []struct {
+		name, version string
+		offers        int
+	}{
+		{"above the offer", "3.0.0", 1},
+		{"between", "1.5.0", 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+				m.kill()
+				since := time.Now()
+				m.start(simAppAt(tt.version))
+				m.run()
+				simPass(time.Second)
+				events := simEvents(m.contacts(since))
+				simList(t, "first event", events[:min(1, len(events))], "3/0:36")
+				simWant(t, "offers", len(m.seen()), tt.offers)
+				if tt.offers == 2 {
+					simWant(t, "current version of the offer", m.last().CurrentVersion, tt.version)
+					simWant(t, "downloads", w.fetched("2.0.0"), 1)
+				}
+			})
+		})
+	}
+}
+
+// Where a program that always names one version updates at every start, the log says so and names the way out.
+func TestRestart_versionBehindTheJournal(t *testing.T) {
+	simulate(t, func(t *testing.T, w *simWorld) {
+		simPublish(w.channel(testserver.Policy{}), "2.0.0")
+		m := w.machine("m")
+		book := &simBook{}
+		for range 2 {
+			m.start(simAppAt("1.0.0"), omahaclient.WithLogger(book.logger()))
+			m.run()
+			simPass(time.Hour)
+			m.stop()
+		}
+		simWant(t, "offers", len(m.seen()), 2) // "always wins over the journal"
+		simWant(t, "warnings", len(book.with(`give \"\"`)), 1)
+		m.start(simAppAt(""), omahaclient.WithLogger(book.logger()))
+		simWant(t, "version", m.status().Version, "2.0.0")
+		m.run()
+		simPass(time.Hour)
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "warnings", len(book.with(`give \"\"`)), 1)
+		synctest.Wait()
+	})
+}
