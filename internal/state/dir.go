@@ -3,18 +3,26 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
+
+const lockName = "lock"
+
+// ErrLocked is returned by Open for a directory that another process (or Dir) uses.
+var ErrLocked = errors.New("state directory is in use by another process")
 
 // Dir is an open state directory. It belongs to this process until Close.
 type Dir struct {
 	Path      string
 	MachineID string
 	Journal   *Journal
+	lock      *os.File
 }
 
 // Resolve returns the directory that a client keeps its state in: explicit; else the first entry of $STATE_DIRECTORY
@@ -46,44 +54,94 @@ func Resolve(explicit, firstApp string) (string, error) {
 // ErrLocked says that another process has it. A journal that is damaged, or that belongs to another machine id, is set
 // aside under another name and logged.
 func Open(path, machineID string, log *slog.Logger) (*Dir, error) {
+	return openDir(path, machineID, hostHash(), log)
+}
+
+// openDir is Open on the machine that host stands for.
+func openDir(path, machineID, host string, log *slog.Logger) (*Dir, error) {
 	if err := makeDir(path); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	// The journal's lock comes first: two starts at once must not both make a machine id.
-	s, err := openOrReplace(filepath.Join(path, journalFile), log)
+	// The lock comes first: two starts at once must not both make a machine id, or set the other's journal aside. It is
+	// on a file of its own, since the journal's may be renamed.
+	lock, err := takeLock(filepath.Join(path, lockName))
 	if err != nil {
 		return nil, err
 	}
 	if machineID == "" {
-		if machineID, err = keptMachineID(path, log); err != nil {
-			return nil, errors.Join(err, s.close())
+		if machineID, err = keptMachineID(path, host, log); err != nil {
+			return nil, errors.Join(err, lock.Close())
 		}
 	}
-	s, apps, err := s.claim(machineID, log)
+	s, apps, err := openStore(filepath.Join(path, journalFile), machineID, log)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, lock.Close())
 	}
-	return &Dir{Path: path, MachineID: machineID, Journal: newJournal(s, apps, log)}, nil
+	return &Dir{Path: path, MachineID: machineID, Journal: newJournal(s, apps), lock: lock}, nil
 }
 
-// Close writes what is left to be written and releases the directory.
-func (d *Dir) Close() error { return d.Journal.close() }
+func takeLock(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock state directory: %w", err)
+	}
+	if err := lockFile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
 
-// makeDir makes the directory private to its owner, as all below it is.
+// Close writes what is left to be written and releases the directory. It may be called more than once.
+func (d *Dir) Close() error {
+	err := d.Journal.close()
+	_ = d.lock.Close() // nothing was written to it
+	return err
+}
+
+// makeDir makes the directory private to its owner, as all below it is. One that others may look into, and that holds
+// more than our own files, stays as it is: somebody may rely on that.
 func makeDir(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+	if err := makeDurably(path); err != nil {
+		return err
 	}
 	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
+		return err
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
-			return fmt.Errorf("make state directory private: %w", err)
-		}
+	ours, err := isOurs(path)
+	switch {
+	case err != nil:
+		return err
+	case ours:
+		return os.Chmod(path, 0o700) //nolint:gosec // a directory needs its x bit
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("others may write to %s (mode %v), and it holds files of theirs: name a directory of this program alone", path, info.Mode().Perm())
 	}
 	return nil
+}
+
+// makeDurably is os.MkdirAll with the names on disk when it returns.
+func makeDurably(path string) error {
+	parent := filepath.Dir(path)
+	if _, err := os.Stat(path); err == nil || parent == path {
+		return err
+	}
+	if err := makeDurably(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := syncDir(parent); !errors.Is(err, fs.ErrPermission) { // a parent may be closed to reading
+		return err
+	}
+	return nil
+}
+
+// isOurs reports whether the directory is empty or has been a state directory before.
+func isOurs(path string) (bool, error) {
+	entries, err := os.ReadDir(path)
+	return len(entries) == 0 || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == journalFile }), err
 }
 
 // syncDir makes renames and new names in dir durable.

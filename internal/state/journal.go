@@ -3,23 +3,21 @@ package state
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 )
 
 // Journal holds the record of each app, in memory and on disk. It is safe for concurrent use.
 //
-// Transitions that arrive while one is being written are folded into the next transaction: its first waiter writes
-// for all of them, so that no goroutine is needed. When a transaction fails, its records stand in memory, Do returns
-// the cause, and they are written again with the next transaction or by Sync.
+// Transitions that arrive while one is being written are folded into the next transaction, which the first of them
+// writes for all; so no goroutine is needed. When a transaction fails, its records stand in memory, Do returns the
+// cause, and they are written again with the next transaction or by Sync.
 type Journal struct {
-	log *slog.Logger
-
-	writer sync.Mutex // held while a transaction is written; guards store, and err and done of every batch
+	writer sync.Mutex // held while a transaction is written; guards store
 	store  *store
 
-	mu      sync.Mutex      // guards what follows
+	mu      sync.Mutex      // guards what follows; taken after writer
 	newest  map[string]*App // after every transition that was accepted
 	shown   map[string]*App // after every transition whose transaction was tried
 	unsaved map[string]bool // apps whose shown record is not on disk
@@ -27,17 +25,19 @@ type Journal struct {
 	closed  bool
 }
 
+// batch is what one transaction writes.
 type batch struct {
-	records map[string]*App // nil: delete
-	done    bool
-	err     error
+	apps   map[string]*App   // nil: delete
+	values map[string][]byte // as written; nil: delete
+	done   chan struct{}     // closed when it is written, or cannot be
+	err    error             // why it cannot be; valid once done is closed
 }
 
 // ErrClosed is returned by transitions after Close.
 var ErrClosed = errors.New("journal is closed")
 
-func newJournal(s *store, apps map[string]*App, log *slog.Logger) *Journal {
-	return &Journal{log: log, store: s, newest: apps, shown: maps.Clone(apps), unsaved: map[string]bool{}}
+func newJournal(s *store, apps map[string]*App) *Journal {
+	return &Journal{store: s, newest: apps, shown: maps.Clone(apps), unsaved: map[string]bool{}}
 }
 
 // Get returns the app's record as far as its transitions are on disk (or were refused by it). Never nil; not to be changed.
@@ -54,97 +54,153 @@ func (j *Journal) Get(id string) *App {
 func (j *Journal) IDs() []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	ids := make([]string, 0, len(j.shown))
-	for id := range j.shown {
-		ids = append(ids, id)
-	}
-	return ids
+	return slices.Collect(maps.Keys(j.shown))
 }
 
-// Do applies a transition to the app's record and returns once it is on disk. An error that wraps ErrTransition (or
-// any other error of fn) means that nothing happened; another one, that the transition stands in memory alone so far.
+// Do applies a transition to the app's record and returns once it is on disk. An error that wraps ErrTransition, and
+// ErrClosed, mean that nothing happened; another one, that the transition stands in memory alone so far. fn may be given
+// a record whose last transitions are still being written. It must not call the Journal.
 func (j *Journal) Do(id string, fn func(*App) error) error {
-	j.mu.Lock()
-	if j.closed {
-		j.mu.Unlock()
-		return ErrClosed
-	}
-	a := j.newest[id]
-	if a == nil {
-		a = &App{}
-	}
-	a = a.clone()
-	switch err := fn(a); {
+	return j.change(id, func(a *App) (*App, error) {
+		if a == nil {
+			a = &App{}
+		}
+		changed := a.clone()
+		err := fn(changed)
+		if err == nil {
+			err = changed.sound()
+		}
+		if err != nil && !errors.Is(err, errUnchanged) && !errors.Is(err, ErrTransition) {
+			err = fmt.Errorf("%w: %w", ErrTransition, err)
+		}
+		return changed, err
+	})
+}
+
+// Forget removes the app's record. Errors are as those of Do.
+func (j *Journal) Forget(id string) error {
+	return j.change(id, func(a *App) (*App, error) {
+		if a == nil {
+			return nil, errUnchanged
+		}
+		return nil, nil
+	})
+}
+
+// change replaces a record (nil: there is none) and returns once that is on disk.
+func (j *Journal) change(id string, fn func(*App) (*App, error)) error {
+	b, lead, err := j.accept(id, fn)
+	switch {
 	case errors.Is(err, errUnchanged):
-		j.mu.Unlock()
 		return nil
 	case err != nil:
-		j.mu.Unlock()
-		return fmt.Errorf("app %s: %w", id, err)
+		return err
 	}
-	return j.commit(j.enqueue(id, a))
+	return j.commit(b, lead)
 }
 
-// Forget removes the app's record.
-func (j *Journal) Forget(id string) error {
+// accept puts the changed record into the next transaction, and reports whether the caller must write that.
+func (j *Journal) accept(id string, fn func(*App) (*App, error)) (b *batch, lead bool, err error) {
 	j.mu.Lock()
-	if j.closed || j.newest[id] == nil {
-		j.mu.Unlock()
-		return nil
-	}
-	return j.commit(j.enqueue(id, nil))
-}
-
-// enqueue adds the record to the next batch. It is called with mu held and releases it.
-func (j *Journal) enqueue(id string, a *App) *batch {
 	defer j.mu.Unlock()
-	if a == nil {
-		delete(j.newest, id)
-	} else {
+	if j.closed {
+		return nil, false, ErrClosed
+	}
+	before := j.newest[id]
+	a, err := fn(before)
+	if errors.Is(err, errUnchanged) && (before != j.shown[id] || j.unsaved[id]) {
+		a, err = before, nil // what it would have changed is not on disk yet: write it again and wait for that
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("app %s: %w", id, err)
+	}
+	var v []byte
+	if a != nil {
+		if v, err = encode(id, a); err != nil {
+			return nil, false, fmt.Errorf("app %s: %w: %w", id, ErrTransition, err)
+		}
 		j.newest[id] = a
+	} else {
+		delete(j.newest, id)
 	}
-	if j.next == nil {
-		j.next = &batch{records: map[string]*App{}}
-	}
-	j.next.records[id] = a
-	return j.next
+	b, lead = j.open()
+	b.apps[id], b.values[id] = a, v
+	return b, lead, nil
 }
 
-// commit waits until b is written, by this caller or by another one.
-func (j *Journal) commit(b *batch) error {
-	j.writer.Lock()
-	defer j.writer.Unlock()
-	if b.done {
-		return b.err
+// open returns the next transaction, and whether it is a new one, which its caller must write. mu is held.
+func (j *Journal) open() (b *batch, lead bool) {
+	if lead = j.next == nil; lead {
+		j.next = &batch{apps: map[string]*App{}, values: map[string][]byte{}, done: make(chan struct{})}
 	}
-	j.write(b)
+	return j.next, lead
+}
+
+// commit returns when b is written, or could not be.
+func (j *Journal) commit(b *batch, lead bool) error {
+	if lead {
+		j.writer.Lock()
+		j.take(b)
+		b.err = j.write(b)
+		j.show(b)
+		j.writer.Unlock()
+		close(b.done)
+	}
+	<-b.done
 	return b.err
 }
 
-// write takes the open batch, which is b, together with what an earlier transaction left unsaved. writer is held.
-func (j *Journal) write(b *batch) {
-	j.mu.Lock()
-	j.next = nil
-	records := b.records
-	if len(j.unsaved) > 0 {
-		records = maps.Clone(b.records)
-		for id := range j.unsaved {
-			if _, ok := records[id]; !ok {
-				records[id] = j.shown[id]
-			}
-		}
-	}
-	j.mu.Unlock()
-
-	b.err = j.store.put(records)
-	if errors.Is(b.err, errBroken) {
-		b.err = j.rebuild(records, b.err)
-	}
-	b.done = true
-
+// take closes b, the next transaction, to further transitions, and adds what earlier ones left unsaved.
+func (j *Journal) take(b *batch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for id, a := range records {
+	j.next = nil
+	for id := range j.unsaved {
+		if _, ok := b.values[id]; !ok {
+			b.apps[id], b.values[id] = j.shown[id], encoded(id, j.shown[id])
+		}
+	}
+}
+
+// encoded encodes a record that has been encoded before; nil for none.
+func encoded(id string, a *App) []byte {
+	if a == nil {
+		return nil
+	}
+	v, _ := encode(id, a)
+	return v
+}
+
+// write writes b. writer is held.
+func (j *Journal) write(b *batch) error {
+	err := j.store.put(b.values)
+	if errors.Is(err, errBroken) {
+		err = j.store.rebuild(j.everything(b), err)
+	}
+	if err != nil {
+		return fmt.Errorf("write journal %s: %w", j.store.path, err)
+	}
+	return nil
+}
+
+// everything returns all records, those in b included.
+func (j *Journal) everything(b *batch) map[string][]byte {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := maps.Clone(b.values)
+	for id, a := range j.shown {
+		if _, ok := all[id]; !ok {
+			all[id] = encoded(id, a)
+		}
+	}
+	return all
+}
+
+// show lets Get return what b wrote, or stands in memory for.
+func (j *Journal) show(b *batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id, a := range b.apps {
 		if a == nil {
 			delete(j.shown, id)
 		} else {
@@ -156,67 +212,34 @@ func (j *Journal) write(b *batch) {
 			delete(j.unsaved, id)
 		}
 	}
-	if b.err != nil {
-		b.err = fmt.Errorf("write journal %s: %w", j.store.path, b.err)
-	}
-}
-
-// rebuild replaces a file that broke under our hands by one with everything that is in memory. writer is held.
-func (j *Journal) rebuild(records map[string]*App, cause error) error {
-	j.mu.Lock()
-	all := maps.Clone(j.shown)
-	j.mu.Unlock()
-	maps.Copy(all, records)
-	s, err := j.store.replace(j.log, cause)
-	if err != nil {
-		return err
-	}
-	j.store = s
-	return s.put(all)
 }
 
 // Sync writes again what a transaction could not.
 func (j *Journal) Sync() error {
-	j.writer.Lock()
-	defer j.writer.Unlock()
 	j.mu.Lock()
-	n := len(j.unsaved)
-	if n == 0 || j.closed {
+	if len(j.unsaved) == 0 || j.closed {
 		j.mu.Unlock()
 		return nil
 	}
-	b := j.next
-	if b == nil {
-		b = &batch{}
-	}
+	b, lead := j.open()
 	j.mu.Unlock()
-	j.write(b)
-	return b.err
+	return j.commit(b, lead)
 }
 
-// Saved reports whether the app's record is on disk as Get returns it.
-func (j *Journal) Saved(id string) bool {
+// close writes what is left to be written, if it can be, and closes the file.
+func (j *Journal) close() (err error) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	return !j.unsaved[id]
-}
-
-// close writes what is unsaved, if it can be, and closes the file.
-func (j *Journal) close() error {
-	syncErr := j.Sync()
-	j.writer.Lock()
-	defer j.writer.Unlock()
-	j.mu.Lock()
-	if j.closed {
-		j.mu.Unlock()
-		return nil
+	var b *batch
+	lead := false
+	if !j.closed && (j.next != nil || len(j.unsaved) > 0) {
+		b, lead = j.open()
 	}
 	j.closed = true
-	b := j.next
 	j.mu.Unlock()
 	if b != nil {
-		j.write(b)
-		syncErr = errors.Join(syncErr, b.err)
+		err = j.commit(b, lead)
 	}
-	return errors.Join(syncErr, j.store.close())
+	j.writer.Lock()
+	defer j.writer.Unlock()
+	return errors.Join(err, j.store.close())
 }

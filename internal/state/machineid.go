@@ -15,12 +15,11 @@ import (
 
 const machineIDFile = "machine-id"
 
-// keptMachineID returns the id that the directory keeps, making one where there is none. The file's second line is a
-// hash of the host's own /etc/machine-id: on a cloned disk it differs, and the clone gets an id of its own, since two
+// keptMachineID returns the id that the directory keeps, making one where there is none. The file's second line is host,
+// a hash of the host's own /etc/machine-id: on a cloned disk it differs, and the clone gets an id of its own, since two
 // machines with one id would free and finish each other's updates on the server.
-func keptMachineID(dir string, log *slog.Logger) (string, error) {
+func keptMachineID(dir, host string, log *slog.Logger) (string, error) {
 	path := filepath.Join(dir, machineIDFile)
-	host := hostHash()
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read machine id: %w", err)
@@ -29,15 +28,20 @@ func keptMachineID(dir string, log *slog.Logger) (string, error) {
 	id, hash = strings.TrimSpace(id), strings.TrimSpace(hash)
 	switch {
 	case err != nil:
+		id = ""
 	case !isUUID(id):
 		log.Warn("machine id file is damaged, making a new id", "path", path)
+		id = ""
 	case hash != "" && host != "" && hash != host:
 		log.Warn("machine id file comes from another machine (a cloned disk), making a new id", "path", path)
-	default:
+		id = ""
+	case hash != "" || host == "":
 		return id, nil
 	}
-	id = newUUID()
-	if err := writeDurably(dir, machineIDFile, []byte(id+"\n"+host+"\n")); err != nil {
+	if id == "" {
+		id = newUUID()
+	}
+	if err := writeDurably(path, []byte(id+"\n"+host+"\n")); err != nil {
 		return "", fmt.Errorf("write machine id: %w", err)
 	}
 	return id, nil
@@ -68,19 +72,18 @@ func isUUID(s string) bool {
 	return err == nil
 }
 
-// writeDurably replaces dir/name: write, fsync, rename, fsync of the directory.
-func writeDurably(dir, name string, content []byte) error {
-	f, err := os.CreateTemp(dir, name+".new-*")
+// writeDurably replaces a file, which nobody else writes: write, fsync, rename, fsync of the directory.
+func writeDurably(path string, content []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }

@@ -10,7 +10,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 const (
@@ -24,8 +23,14 @@ func folder(appID string) string {
 	return path.Join(payloadsDir, hex.EncodeToString(sum[:8]))
 }
 
-// PayloadDir returns the folder of the app's release with this identity (hexadecimal), creating it.
+// PayloadDir returns the folder for one payload of the app's release with this identity, creating it. identity and
+// payload are plain names of our own making.
 func (d *Dir) PayloadDir(appID, identity, payload string) (string, error) {
+	for _, name := range []string{identity, payload} {
+		if !filepath.IsLocal(name) || filepath.Base(name) != name || name == "." {
+			return "", fmt.Errorf("make payload folder: %q is no plain name", name)
+		}
+	}
 	return d.mkdir(path.Join(folder(appID), identity, payload))
 }
 
@@ -49,7 +54,9 @@ func (d *Dir) mkdir(name string) (string, error) {
 
 // Clean removes the app's payload folders but those of the identities in keep.
 func (d *Dir) Clean(appID string, keep []string) error {
-	return d.within(func(root *os.Root) error { return cleanFolder(root, folder(appID), keep) })
+	return d.within(func(root *os.Root) error {
+		return cleanApp(root, folder(appID), keep)
+	})
 }
 
 // CleanAll removes every payload folder that no record in the journal keeps: what apps left that are gone.
@@ -59,11 +66,9 @@ func (d *Dir) CleanAll() error {
 		keep[path.Base(folder(id))] = d.Journal.Get(id).Keeps()
 	}
 	return d.within(func(root *os.Root) error {
-		apps, err := entries(root, payloadsDir)
-		for _, app := range apps {
-			err = errors.Join(err, cleanFolder(root, path.Join(payloadsDir, app), keep[app]))
-		}
-		return err
+		return cleanFolder(root, payloadsDir, func(app string) (bool, error) {
+			return len(keep[app]) > 0, cleanApp(root, path.Join(payloadsDir, app), keep[app])
+		})
 	})
 }
 
@@ -79,17 +84,11 @@ func (d *Dir) within(fn func(*os.Root) error) error {
 	return nil
 }
 
-func cleanFolder(root *os.Root, name string, keep []string) error {
-	ids, err := entries(root, name)
-	kept := 0
-	for _, id := range ids {
-		if slices.Contains(keep, id) {
-			kept++
-			continue
-		}
-		err = errors.Join(err, root.RemoveAll(filepath.FromSlash(path.Join(name, id))))
-	}
-	if kept == 0 && len(keep) == 0 && err == nil { // else somebody may be about to fill it
+// cleanApp removes an app's payload folders but those to keep; the app's own folder too if none is, since somebody may be
+// about to fill one of these.
+func cleanApp(root *os.Root, name string, keep []string) error {
+	err := cleanFolder(root, name, func(id string) (bool, error) { return slices.Contains(keep, id), nil })
+	if err == nil && len(keep) == 0 {
 		if err = root.Remove(filepath.FromSlash(name)); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
@@ -97,16 +96,26 @@ func cleanFolder(root *os.Root, name string, keep []string) error {
 	return err
 }
 
-func entries(root *os.Root, name string) ([]string, error) {
-	list, err := fs.ReadDir(root.FS(), name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// cleanFolder removes what is in a folder and not to be kept. Where there is something else than a folder (a link, for
+// one, which is never followed), it removes that.
+func cleanFolder(root *os.Root, name string, keep func(string) (bool, error)) error {
+	info, err := root.Lstat(filepath.FromSlash(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return root.Remove(filepath.FromSlash(name))
 	}
-	var names []string
-	for _, e := range list {
-		if !strings.HasPrefix(e.Name(), ".") {
-			names = append(names, e.Name())
+	entries, err := fs.ReadDir(root.FS(), name)
+	errs := []error{err}
+	for _, e := range entries {
+		kept, err := keep(e.Name())
+		if err == nil && !kept {
+			err = root.RemoveAll(filepath.Join(filepath.FromSlash(name), e.Name()))
 		}
+		errs = append(errs, err)
 	}
-	return names, err
+	return errors.Join(errs...)
 }

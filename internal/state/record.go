@@ -20,15 +20,15 @@ const (
 // App is all that the journal knows of one app. A record that was read is never changed again: treat it as immutable.
 type App struct {
 	Version   string    `json:"version,omitempty"`   // last acknowledged here; "" before the first update
-	Update    *Update   `json:"update,omitempty"`    // under way, up to its verdict
+	Update    *Update   `json:"update,omitempty"`    // under way, up to its verdict; never beside Pending
 	Pending   *Pending  `json:"pending,omitempty"`   // installed, waiting for a restart
 	Tried     *Tried    `json:"tried,omitempty"`     // what was granted last and has not succeeded
 	Wait      *Wait     `json:"wait,omitempty"`      // why the app pings instead of checking
 	Outbox    []Report  `json:"outbox,omitempty"`    // in the order of sending
 	Last      *Verdict  `json:"last,omitempty"`      // the last final report, should the server have lost it
-	Wedged    int       `json:"wedged,omitempty"`    // sightings in a row of "in progress" that nothing here explains
-	NextSeq   uint64    `json:"next_seq,omitempty"`  // of the next report
-	LastCheck time.Time `json:"last_check,omitzero"` // kept up only while Wait is set
+	Wedged    bool      `json:"wedged,omitempty"`    // the last check said "in progress", and nothing here explains it
+	LastSeq   uint64    `json:"last_seq,omitempty"`  // given to an update or report
+	LastCheck time.Time `json:"last_check,omitzero"` // kept up only while checks are held back
 	NotBefore time.Time `json:"not_before,omitzero"` // the server asked for no check before
 	Seen      *Seen     `json:"seen,omitempty"`      // the release that ripens (minimum age)
 }
@@ -163,9 +163,4 @@ func (a *App) Keeps() []string {
 		ids = append(ids, a.Tried.Identity)
 	}
 	return ids
-}
-
-// Settled reports whether nothing of the app is open: no update, no restart, no report.
-func (a *App) Settled() bool {
-	return a.Update == nil && a.Pending == nil && len(a.Outbox) == 0
 }

@@ -1,16 +1,13 @@
 package state
 
 import (
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -20,222 +17,244 @@ import (
 const (
 	journalFile   = "journal.db"
 	journalFormat = "omahaclient-1"
+	bucketFile    = "file" // about the file itself
+	bucketApps    = "apps" // the records
+	keyFormat     = "format"
+	keyMachine    = "machine"
 	lockPatience  = time.Millisecond // a lock that is taken stays so: its owner is a running program
 )
 
 var (
-	// ErrLocked is returned by Open for a directory that another process (or Client) uses.
-	ErrLocked = errors.New("state directory is in use by another process")
-
 	errBroken  = errors.New("journal file is damaged")
 	errForeign = errors.New("journal file belongs to something else")
+	errPanic   = errors.New("panic")
 )
 
-// Names within the file; constant, though Go has no constant slices.
-var (
-	bucketFile = []byte("file")
-	bucketApps = []byte("apps")
-	keyFormat  = []byte("format")
-	keyMachine = []byte("machine")
-)
-
-// store is the journal's file: bbolt with a bucket for the file itself and one for the apps.
+// store is the journal's file: bbolt with a bucket for the file itself and one for the apps. It is not safe for
+// concurrent use.
 type store struct {
 	path    string
-	machine string // the machine id that the file was written for; "" in a new file
-	db      *bolt.DB
-	apps    map[string]*App // as read at the start
+	machine string // the machine id that the file is written for
+	log     *slog.Logger
+	db      *bolt.DB    // nil when the file cannot be used any more
+	file    *os.File    // db's own
+	info    os.FileInfo // of file
 }
 
-// openStore opens the file and reads all of it once, so that damage shows now.
-func openStore(path string) (*store, error) {
-	s := &store{path: path}
-	err := guard(func() (err error) {
-		s.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockPatience, FreelistType: bolt.FreelistMapType, NoStatistics: true})
-		if err != nil {
-			return err
-		}
-		if err := s.whole(); err != nil {
-			return err
-		}
-		return s.db.View(s.load)
-	})
+// openStore opens machine's journal and returns the records in it. A file that is damaged or somebody else's is set aside.
+// The caller owns the directory.
+func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App, error) {
+	s := &store{path: path, machine: machine, log: log}
+	apps, err := readJournal(path, machine)
 	if err == nil {
-		return s, nil
+		err = s.open()
 	}
-	// After a panic bbolt may hold its own locks: closing could then wait for ever, and the lock on the file goes
-	// with the file, which is about to be set aside.
-	if s.db != nil && !errors.Is(err, errPanic) {
-		err = errors.Join(err, s.db.Close())
-	}
-	return nil, classify(err)
-}
-
-// openOrReplace opens the file, or a new one in its place if it is damaged or foreign.
-func openOrReplace(path string, log *slog.Logger) (*store, error) {
-	s, err := openStore(path)
 	if errors.Is(err, errBroken) || errors.Is(err, errForeign) {
-		if err = setAside(path, log, err); err == nil {
-			s, err = openStore(path)
+		apps = nil
+		if err = s.setAside(err); err == nil {
+			err = s.open()
 		}
 	}
-	return s, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if apps == nil {
+		apps = map[string]*App{}
+		if err := s.initialize(nil); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("write journal %s: %w", path, err), s.close())
+		}
+	}
+	return s, apps, nil
 }
 
-// classify tells a file that others use and an answer of the system (no space, no permission) from a damaged file.
-func classify(err error) error {
-	var errno syscall.Errno
+// readJournal reads the whole file without trusting it. A file that does not exist, or holds nothing yet, has nil apps.
+func readJournal(path, machine string) (map[string]*App, error) {
+	info, err := os.Stat(path)
 	switch {
-	case err == nil, errors.Is(err, errForeign), errors.Is(err, errBroken), errors.As(err, &errno):
-		return err
-	case errors.Is(err, berrors.ErrTimeout):
-		return ErrLocked
-	default:
-		return fmt.Errorf("%w: %w", errBroken, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: not a regular file", errForeign)
+	case info.Size() == 0:
+		return nil, nil
 	}
-}
-
-// whole refuses a file that is shorter than its own header says: reading the missing end would fault.
-func (s *store) whole() error {
-	info, err := os.Stat(s.path)
-	if err != nil {
-		return err
-	}
-	return s.db.View(func(tx *bolt.Tx) error {
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: %d bytes long instead of %d", errBroken, info.Size(), tx.Size())
-		}
-		return nil
-	})
-}
-
-// load reads what the file holds; a new one holds nothing.
-func (s *store) load(tx *bolt.Tx) error {
-	s.apps = map[string]*App{}
-	file, apps := tx.Bucket(bucketFile), tx.Bucket(bucketApps)
-	if file == nil || apps == nil {
-		if k, _ := tx.Cursor().First(); k != nil {
-			return fmt.Errorf("%w: no journal in it", errForeign)
-		}
-		return nil
-	}
-	if format := string(file.Get(keyFormat)); format != journalFormat {
-		return fmt.Errorf("%w: format %q, not %q", errForeign, format, journalFormat)
-	}
-	s.machine = string(file.Get(keyMachine))
-	return apps.ForEach(func(k, v []byte) error {
-		a, err := decode(v)
-		if err != nil {
-			return fmt.Errorf("%w: app %q: %w", errBroken, k, err)
-		}
-		s.apps[string(k)] = a
-		return nil
-	})
-}
-
-// claim makes the file the journal of machine: a new one is initialized, another machine's is replaced.
-func (s *store) claim(machine string, log *slog.Logger) (*store, map[string]*App, error) {
-	if s.machine == machine {
-		apps := s.apps
-		s.apps = nil
-		return s, apps, nil
-	}
-	if s.machine != "" {
-		cause := fmt.Errorf("%w: machine id %q, not %q", errForeign, s.machine, machine)
-		err := errors.Join(s.close(), setAside(s.path, log, cause))
-		if err != nil {
-			return nil, nil, err
-		}
-		if s, err = openStore(s.path); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := s.initialize(machine); err != nil {
-		return nil, nil, errors.Join(err, s.close())
-	}
-	return s, map[string]*App{}, nil
-}
-
-func (s *store) initialize(machine string) error {
-	s.machine, s.apps = machine, nil
-	return classify(guard(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists(bucketFile)
-			if err != nil {
-				return err
-			}
-			_, err = tx.CreateBucketIfNotExists(bucketApps)
-			return errors.Join(err, b.Put(keyFormat, []byte(journalFormat)), b.Put(keyMachine, []byte(machine)))
-		})
-	}))
-}
-
-// put writes the records in one transaction; nil deletes.
-func (s *store) put(records map[string]*App) error {
-	return classify(guard(func() error {
-		if s.db == nil {
-			return errBroken
-		}
-		return s.db.Update(func(tx *bolt.Tx) error {
-			b := tx.Bucket(bucketApps)
-			if b == nil {
-				return errBroken
-			}
-			for id, a := range records {
-				if err := putApp(b, id, a); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}))
-}
-
-func putApp(b *bolt.Bucket, id string, a *App) error {
-	if a == nil {
-		return b.Delete([]byte(id))
-	}
-	v, err := encode(a)
-	if err != nil {
-		return err
-	}
-	return b.Put([]byte(id), v)
-}
-
-// replace sets the present file aside and starts a new one. The broken database is abandoned, not closed: after a
-// panic it may hold its own locks.
-func (s *store) replace(log *slog.Logger, cause error) (*store, error) {
-	if s.db != nil {
-		if err := setAside(s.path, log, cause); err != nil {
-			return nil, err
-		}
-		s.db = nil
-	}
-	fresh, err := openStore(s.path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return fresh, fresh.initialize(s.machine)
+	defer f.Close() //nolint:errcheck // read only
+	content := map[string]map[string][]byte{}
+	err = walk(f, info.Size(), func(bucket string, key, value []byte) error {
+		if content[bucket] == nil {
+			content[bucket] = map[string][]byte{}
+		}
+		content[bucket][string(key)] = value
+		return nil
+	})
+	if err != nil || len(content) == 0 {
+		return nil, err
+	}
+	return records(content, machine)
+}
+
+// records decodes what is in machine's journal.
+func records(content map[string]map[string][]byte, machine string) (map[string]*App, error) {
+	if format := string(content[bucketFile][keyFormat]); format != journalFormat {
+		return nil, fmt.Errorf("%w: format %q, not %q", errForeign, format, journalFormat)
+	}
+	if owner := string(content[bucketFile][keyMachine]); owner != machine {
+		return nil, fmt.Errorf("%w: machine id %q, not %q", errForeign, owner, machine)
+	}
+	apps := make(map[string]*App, len(content[bucketApps]))
+	for id, v := range content[bucketApps] {
+		a, err := decode(id, v)
+		if err != nil {
+			return nil, broken("app %q: %w", id, err)
+		}
+		apps[id] = a
+	}
+	return apps, nil
+}
+
+// open opens the file, which was read before or is new. The lock that bbolt takes on it is a second one: it holds should
+// somebody have deleted the directory's.
+func (s *store) open() error {
+	err := guard(func() (err error) {
+		s.db, err = bolt.Open(s.path, 0o600, &bolt.Options{
+			Timeout: lockPatience, FreelistType: bolt.FreelistMapType, NoStatistics: true,
+			OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+				s.file, err = os.OpenFile(name, flag, perm)
+				return s.file, err
+			},
+		})
+		return err
+	})
+	if err == nil {
+		s.info, err = s.file.Stat()
+	}
+	switch {
+	case errors.Is(err, errPanic):
+		s.abandon()
+		return broken("%w", err)
+	case errors.Is(err, berrors.ErrTimeout):
+		return ErrLocked
+	case err != nil && s.db != nil:
+		return errors.Join(err, s.close())
+	}
+	return err
+}
+
+// initialize makes a new file this machine's journal, with these records.
+func (s *store) initialize(values map[string][]byte) error {
+	err := guard(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error {
+			file, err := tx.CreateBucketIfNotExists([]byte(bucketFile))
+			if err != nil {
+				return err
+			}
+			apps, err := tx.CreateBucketIfNotExists([]byte(bucketApps))
+			if err != nil {
+				return err
+			}
+			return errors.Join(
+				file.Put([]byte(keyFormat), []byte(journalFormat)),
+				file.Put([]byte(keyMachine), []byte(s.machine)),
+				putAll(apps, values))
+		})
+	})
+	return errors.Join(err, syncDir(filepath.Dir(s.path)))
+}
+
+// put writes the records in one transaction; nil deletes. An error that wraps errBroken says that nothing can be written
+// any more until rebuild.
+func (s *store) put(values map[string][]byte) error {
+	if s.db == nil {
+		return errBroken
+	}
+	now, err := os.Stat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = broken("it was deleted")
+	case err == nil && !os.SameFile(now, s.info):
+		return errors.New("another file was put in its place: restart the program")
+	case err == nil:
+		err = guard(func() error {
+			return s.db.Update(func(tx *bolt.Tx) error {
+				apps := tx.Bucket([]byte(bucketApps))
+				if apps == nil || now.Size() < tx.Size() {
+					return broken("it was cut off or overwritten")
+				}
+				return putAll(apps, values)
+			})
+		})
+	}
+	if errors.Is(err, errPanic) || errors.Is(err, berrors.ErrInvalidMapping) {
+		err = broken("%w", err)
+	}
+	if errors.Is(err, errBroken) {
+		s.abandon()
+	}
+	return err
+}
+
+func putAll(b *bolt.Bucket, values map[string][]byte) error {
+	for id, v := range values {
+		var err error
+		if v == nil {
+			err = b.Delete([]byte(id))
+		} else {
+			err = b.Put([]byte(id), v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rebuild puts a new file with these records in the place of one that broke under our hands. The old one stays until the
+// new one is complete.
+func (s *store) rebuild(values map[string][]byte, cause error) error {
+	fresh := &store{path: s.path + ".new", machine: s.machine, log: s.log}
+	if err := os.Remove(fresh.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return err
+	}
+	if err := fresh.open(); err != nil {
+		return errors.Join(err, os.Remove(fresh.path))
+	}
+	if err := errors.Join(fresh.initialize(values), fresh.close()); err != nil {
+		return errors.Join(err, os.Remove(fresh.path))
+	}
+	if err := s.setAside(cause); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh.path, s.path); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(filepath.Dir(s.path)), s.open())
+}
+
+// abandon lets go of a file in which bbolt may hold its own locks for ever: its memory stays mapped.
+func (s *store) abandon() {
+	s.db = nil
+	if s.file != nil {
+		_ = s.file.Close()
+	}
 }
 
 func (s *store) close() error {
 	if s.db == nil {
 		return nil
 	}
-	return guard(s.db.Close)
+	err := guard(s.db.Close)
+	s.db = nil
+	return err
 }
-
-// setAside renames a file that cannot be used, so that it can be looked at and work goes on without it.
-func setAside(path string, log *slog.Logger, cause error) error {
-	name := fmt.Sprintf("%s.set-aside-%s", path, time.Now().UTC().Format("20060102T150405.000"))
-	if err := os.Rename(path, name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("set journal aside: %w", err)
-	}
-	log.Warn("journal set aside, starting afresh from the server's copy", "path", path, "set_aside", filepath.Base(name), "cause", cause)
-	return syncDir(filepath.Dir(path))
-}
-
-var errPanic = errors.New("panic")
 
 // guard turns what bbolt does on a damaged file, panics and memory faults, into errors.
 func guard(fn func() error) (err error) {
@@ -247,24 +266,3 @@ func guard(fn func() error) (err error) {
 	}()
 	return fn()
 }
-
-// encode puts a checksum before the record's JSON: bbolt guards its header alone.
-func encode(a *App) ([]byte, error) {
-	body, err := json.Marshal(a)
-	if err != nil {
-		return nil, err
-	}
-	v := make([]byte, 4, 4+len(body))
-	binary.BigEndian.PutUint32(v, checksum(body))
-	return append(v, body...), nil
-}
-
-func decode(v []byte) (*App, error) {
-	if len(v) < 4 || binary.BigEndian.Uint32(v) != checksum(v[4:]) {
-		return nil, errors.New("wrong checksum")
-	}
-	a := &App{}
-	return a, json.Unmarshal(v[4:], a)
-}
-
-func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }

@@ -15,14 +15,6 @@ var ErrTransition = errors.New("illegal transition")
 // errUnchanged ends a transition that has nothing to write; Journal.Do takes it for success.
 var errUnchanged = errors.New("unchanged")
 
-// Event types and results as they go over the wire; package omaha has them all.
-const (
-	eventComplete   = 3
-	resultError     = 0
-	maxReports      = 64  // in an outbox, before intermediate ones are dropped
-	maxFinalReports = 256 // in an outbox at all
-)
-
 func illegal(what string, a *App) error {
 	return fmt.Errorf("%w: %s while %s", ErrTransition, what, a.describe())
 }
@@ -53,7 +45,7 @@ func (a *App) Grant(u Update) error {
 	}
 	u.Phase, u.Seq = Granted, a.seq()
 	a.Update = &u
-	a.Wedged = 0
+	a.Wedged = false
 	a.consider(u.Version, u.Identity)
 	return nil
 }
@@ -74,6 +66,9 @@ func (a *App) Start(seq uint64, r Report) error {
 	if err != nil {
 		return err
 	}
+	if err := a.must(underWay, r); err != nil {
+		return err
+	}
 	if u.Phase != Granted {
 		return errUnchanged
 	}
@@ -87,6 +82,9 @@ func (a *App) Start(seq uint64, r Report) error {
 func (a *App) Finish(seq uint64, payloads json.RawMessage, r Report) error {
 	u, err := a.open("end of a fetch", seq, Fetching, Fetched, Offered)
 	if err != nil {
+		return err
+	}
+	if err := a.must(underWay, r); err != nil {
 		return err
 	}
 	if u.Phase != Fetching {
@@ -118,26 +116,38 @@ func (a *App) Succeed(seq uint64, r Report) error {
 	if err != nil {
 		return err
 	}
-	a.succeeded(u.Version, r)
-	return nil
+	return a.succeed(u.Version, r)
 }
 
-func (a *App) succeeded(version string, r Report) {
+func (a *App) succeed(version string, r Report) error {
+	if err := a.must(succeeded, r); err != nil {
+		return err
+	}
 	a.Version = version
 	a.Update, a.Pending, a.Tried, a.Wait, a.Seen = nil, nil, nil, nil, nil
 	a.conclude(r)
+	return nil
 }
 
 // Fail ends an update with a failure in any phase. A nil w leaves the next scheduled check as it is.
 func (a *App) Fail(seq uint64, r Report, w *Wait) error {
-	if _, err := a.open("failure", seq, Granted, Fetching, Fetched, Offered); err != nil {
+	u, err := a.open("failure", seq, Granted, Fetching, Fetched, Offered)
+	if err != nil {
 		return err
 	}
-	if err := failure(r); err != nil {
+	return a.fail(u.Identity, r, w)
+}
+
+// fail ends the update, or the installation, of the release with this identity.
+func (a *App) fail(identity string, r Report, w *Wait) error {
+	if err := a.must(failed, r); err != nil {
 		return err
 	}
-	a.Update = nil
+	a.Update, a.Pending = nil, nil
 	if w != nil {
+		if w.Identity != identity {
+			return fmt.Errorf("%w: wait for another release than the one that failed", ErrTransition)
+		}
 		a.hold(*w, r.At)
 	}
 	a.conclude(r)
@@ -152,21 +162,26 @@ func (a *App) Defer(seq uint64, r Report, w Wait) error {
 	return a.Fail(seq, r, &w)
 }
 
-// Install ends an offered update that takes effect at the next start or boot.
+// Install ends an offered update that takes effect at the next start or boot. Of p it takes At and Boot.
 func (a *App) Install(seq uint64, p Pending, r Report) error {
 	u, err := a.open("installation", seq, Offered)
 	if err != nil {
 		return err
 	}
-	p.Version, p.Previous, p.Channel, p.Identity, p.Session, p.NoWait = u.Version, u.Previous, u.Channel, u.Identity, u.Session, u.NoWait
-	a.Update, a.Pending = nil, &p
+	if err := a.must(underWay, r); err != nil {
+		return err
+	}
+	a.Update, a.Pending = nil, &Pending{
+		Version: u.Version, Previous: u.Previous, Channel: u.Channel, Identity: u.Identity, Session: u.Session, NoWait: u.NoWait,
+		At: p.At, Boot: p.Boot,
+	}
 	a.queue(r)
 	return nil
 }
 
 // CountStart notes a start, during this boot, that still had the version from before the installation.
 func (a *App) CountStart(boot string) error {
-	if a.Pending == nil {
+	if a.Pending == nil || a.Pending.Runs {
 		return illegal("count of a start", a)
 	}
 	a.Pending.Starts++
@@ -191,24 +206,15 @@ func (a *App) Confirm(r Report) error {
 	if a.Pending == nil {
 		return illegal("confirmation", a)
 	}
-	a.succeeded(a.Pending.Version, r)
-	return nil
+	return a.succeed(a.Pending.Version, r)
 }
 
-// Revert ends an installation that did not come to life.
+// Revert ends an installation that did not come to life. A nil w leaves the next scheduled check as it is.
 func (a *App) Revert(r Report, w *Wait) error {
 	if a.Pending == nil {
 		return illegal("rollback", a)
 	}
-	if err := failure(r); err != nil {
-		return err
-	}
-	a.Pending = nil
-	if w != nil {
-		a.hold(*w, r.At)
-	}
-	a.conclude(r)
-	return nil
+	return a.fail(a.Pending.Identity, r, w)
 }
 
 // Refuse gives a grant back that was not opened, and holds checks back because of its release.
@@ -216,13 +222,12 @@ func (a *App) Refuse(r Report, w Wait) error {
 	if a.Update != nil || a.Pending != nil {
 		return illegal("refusal of "+w.Version, a)
 	}
-	if err := failure(r); err != nil {
+	if err := a.must(failed, r); err != nil {
 		return err
 	}
 	if w.Kind == WaitAge && (a.Seen == nil || a.Seen.Identity != w.Identity) {
 		a.Seen = &Seen{Identity: w.Identity, At: r.At}
 	}
-	a.Wedged = 0
 	a.hold(w, r.At)
 	a.conclude(r)
 	return nil
@@ -232,6 +237,9 @@ func (a *App) Refuse(r Report, w Wait) error {
 func (a *App) Same(r Report) error {
 	if a.Update != nil || a.Pending != nil {
 		return illegal("completion without an update", a)
+	}
+	if err := a.must(succeeded, r); err != nil {
+		return err
 	}
 	a.Wait, a.Tried, a.Seen = nil, nil, nil
 	a.conclude(r)
@@ -262,10 +270,10 @@ func (a *App) Lift() error {
 // Checked notes a check that changed nothing else. It is written only while checks are held back.
 func (a *App) Checked(now time.Time) error {
 	held := a.Wait.Active(now)
-	if a.Wedged == 0 && !held {
+	if !a.Wedged && !held {
 		return errUnchanged
 	}
-	a.Wedged = 0
+	a.Wedged = false
 	if held {
 		a.LastCheck = now
 	}
@@ -279,94 +287,4 @@ func (a *App) Postpone(until time.Time) error {
 	}
 	a.NotBefore = until
 	return nil
-}
-
-// Send queues an event of the program's own. A final one would end an open update behind its back.
-func (a *App) Send(r Report) error {
-	if r.Final() && (a.Update != nil || a.Pending != nil) {
-		return illegal("final event", a)
-	}
-	r.User = true
-	a.queue(r)
-	return nil
-}
-
-// Delivered removes reports that the server took.
-func (a *App) Delivered(seqs ...uint64) error {
-	n := len(a.Outbox)
-	a.Outbox = slices.DeleteFunc(a.Outbox, func(r Report) bool { return slices.Contains(seqs, r.Seq) })
-	if len(a.Outbox) == n {
-		return errUnchanged
-	}
-	return nil
-}
-
-// Wedge notes that the server believes in an update that nothing here explains, and decides what to tell it:
-// the last verdict again, at most maxResends times; without one, free at the second sighting in a row.
-func (a *App) Wedge(free Report, maxResends int) error {
-	if a.Update != nil || a.Pending != nil {
-		return illegal("wedge", a)
-	}
-	for _, r := range a.Outbox {
-		if r.Final() {
-			return errUnchanged // its delivery will free the instance
-		}
-	}
-	held := a.Wait.Active(free.At)
-	if held {
-		a.LastCheck = free.At
-	}
-	a.Wedged++
-	switch {
-	case a.Last != nil && a.Last.Resends < maxResends:
-		r := a.Last.Report
-		r.At, r.Channel = free.At, free.Channel
-		a.Last.Resends++
-		a.queue(r)
-	case a.Last == nil && a.Wedged >= 2:
-		if err := failure(free); err != nil {
-			return err
-		}
-		a.conclude(free)
-		a.Last.Resends = 1
-	case a.Last != nil && !held:
-		return errUnchanged // all that there is to say was said
-	}
-	return nil
-}
-
-func failure(r Report) error {
-	if !r.Final() || r.Result != resultError {
-		return fmt.Errorf("%w: event %d/%d does not report a failure", ErrTransition, r.Type, r.Result)
-	}
-	return nil
-}
-
-// conclude queues the final report r and keeps it for a server that loses it.
-func (a *App) conclude(r Report) {
-	a.queue(r)
-	a.Last = &Verdict{Report: a.Outbox[len(a.Outbox)-1]}
-}
-
-func (a *App) seq() uint64 {
-	a.NextSeq++
-	return a.NextSeq
-}
-
-// queue appends r. An outbox that has grown long (offline for weeks) loses intermediate reports first, oldest first.
-func (a *App) queue(r Report) {
-	r.Seq = a.seq()
-	a.Outbox = append(a.Outbox, r)
-	if len(a.Outbox) > maxReports {
-		i := slices.IndexFunc(a.Outbox, func(r Report) bool { return !r.Final() && !r.User })
-		if i < 0 {
-			i = slices.IndexFunc(a.Outbox, func(r Report) bool { return !r.Final() })
-		}
-		if i >= 0 && i < len(a.Outbox)-1 {
-			a.Outbox = slices.Delete(a.Outbox, i, i+1)
-		}
-	}
-	if len(a.Outbox) > maxFinalReports {
-		a.Outbox = slices.Delete(a.Outbox, 0, 1)
-	}
 }
