@@ -76,7 +76,7 @@ func tooLarge() error { return fmt.Errorf("%w: more than %d bytes", ErrTooLarge,
 // readAnswer makes a document of what came, or says what came instead.
 func (x *exchange) readAnswer() (*responseElement, error) {
 	a := &x.answer
-	if !a.success() {
+	if !isSuccess(a.status) {
 		return nil, x.fail(errors.New(statusText(a.status)), adviceForStatus(a.status))
 	}
 	if len(bytes.TrimSpace(a.body)) == 0 {
@@ -138,14 +138,12 @@ func (x *exchange) fail(err error, advice string) error {
 		RetryAfter:  a.retryAfter,
 		Err:         x.plain(err),
 		advice:      advice,
-		final:       isFinal(err),
 	}
 	switch {
-	case a.status != 0 && !a.success():
+	case a.status != 0 && !isSuccess(a.status):
 		e.Code = ExitHTTPBase + ExitCode(a.status)
-		e.final = !isPassing(a.status)
 	case errors.Is(err, ErrEmptyResponse):
-		e.Code, e.final = ExitEmptyResponse, true
+		e.Code = ExitEmptyResponse
 	case errors.Is(err, ErrTooLarge), errors.Is(err, errProtocol):
 		e.Code = ExitResponseInvalid
 	case errors.Is(err, ErrNotOmaha):

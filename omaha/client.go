@@ -47,7 +47,7 @@ type Client struct {
 	RetryWaitMin time.Duration // before the first retry, doubling from there; 0 means 1 s
 	RetryWaitMax time.Duration // longest wait; a server that asks for a longer one ends the call; 0 means 30 s, or RetryWaitMin
 
-	// OS describes this machine. The zero value means [LocalOS].
+	// OS describes this machine. An empty platform or architecture means that of [LocalOS].
 	OS OS
 
 	// sign, where set, may add to the URL of an attempt with the given body, and returns the check of its answer's
@@ -107,7 +107,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 // CloseIdleConnections closes the idle connections of the Client's own transport. Those of HTTP are left alone.
 func (c *Client) CloseIdleConnections() {
 	if c.HTTP == nil {
-		c.transport().(*http.Transport).CloseIdleConnections()
+		c.ownTransport().CloseIdleConnections()
 	}
 }
 
@@ -163,11 +163,4 @@ func (c *Client) version() string {
 		return defaultVersion
 	}
 	return c.Version
-}
-
-func (c *Client) system() OS {
-	if c.OS == (OS{}) {
-		return LocalOS()
-	}
-	return c.OS
 }

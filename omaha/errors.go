@@ -31,7 +31,6 @@ type AnswerError struct {
 	Err         error         // the cause; wraps ErrEmptyResponse, ErrNotOmaha, ErrTooLarge or a network error where it is one
 
 	advice string // what to do, "" if there is nothing to say
-	final  bool
 }
 
 // Error says what came and what to do.
@@ -54,9 +53,14 @@ func (e *AnswerError) Error() string {
 // Unwrap returns the cause.
 func (e *AnswerError) Unwrap() error { return e.Err }
 
-// Final tells that trying again cannot help before something is changed here or on the server: a 4xx but 408 and
-// 429, a web page, a refused certificate.
-func (e *AnswerError) Final() bool { return e.final }
+// Final tells that trying again soon cannot help, before something is changed here or on the server: after a
+// status but 408, 429, 500, 502, 503 and 504, a web page, an empty answer, an untrusted certificate.
+func (e *AnswerError) Final() bool {
+	if e.StatusCode != 0 && !isSuccess(e.StatusCode) {
+		return !isPassing(e.StatusCode)
+	}
+	return isFinal(e.Err)
+}
 
 // InvalidError says that an app's update was offered, but cannot be used. Report it with [ExitResponseInvalid].
 type InvalidError struct {

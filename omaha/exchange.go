@@ -45,7 +45,7 @@ type answer struct {
 
 func (c *Client) newExchange(req *Request) (*exchange, error) {
 	refuse := func(endpoint string, err error) error {
-		return &AnswerError{Endpoint: endpoint, Code: ExitOmahaRequest, Err: err, final: true}
+		return &AnswerError{Endpoint: endpoint, Code: ExitOmahaRequest, Err: &mistakeError{err}}
 	}
 	if err := c.Validate(); err != nil {
 		return nil, refuse("the server", err)
@@ -57,7 +57,7 @@ func (c *Client) newExchange(req *Request) (*exchange, error) {
 	if len(req.Apps) == 0 {
 		return nil, refuse(shownURL(u), errors.New("no app to ask about"))
 	}
-	x := &exchange{client: c, endpoint: u, user: u.User, os: c.system(), request: req}
+	x := &exchange{client: c, endpoint: u, user: u.User, os: sentOS(c.OS), request: req}
 	u.User = nil
 	x.header = http.Header{
 		"Content-Type":    {"text/xml; charset=utf-8"},
@@ -126,6 +126,12 @@ func (x *exchange) signURL(req *http.Request) {
 	req.URL = &u
 }
 
+// mistakeError is a call that sends nothing: a mistake in the Client or the Request.
+type mistakeError struct{ err error }
+
+func (e *mistakeError) Error() string { return e.err.Error() }
+func (e *mistakeError) Unwrap() error { return e.err }
+
 // checkError is an answer that Client.sign's check refused.
 type checkError struct{ err error }
 
@@ -136,7 +142,7 @@ func (e *checkError) Unwrap() error { return e.err }
 func (x *exchange) receive(resp *http.Response) error {
 	x.note(resp)
 	x.answer.read = true
-	if !x.answer.success() {
+	if !isSuccess(x.answer.status) {
 		x.answer.body, _ = io.ReadAll(io.LimitReader(resp.Body, sampleSize))
 		return nil
 	}
@@ -162,8 +168,6 @@ func (x *exchange) note(resp *http.Response) {
 	x.answer.contentType = resp.Header.Get("Content-Type")
 	x.answer.retryAfter = serverDelay(resp, time.Now())
 }
-
-func (a *answer) success() bool { return a.status >= 200 && a.status <= 299 }
 
 // interrupted is the error of a call whose ctx ended.
 func (x *exchange) interrupted(ctx context.Context) error {

@@ -41,20 +41,16 @@ type AppRequest struct {
 	Check bool
 }
 
-// Marshal returns the request as it is sent, with a new request id each time. A zero os means
-// [LocalOS] (and Go's "arm64" is sent as "aarch64", see there), an empty clientVersion that of [Client].Version. Characters that XML does not allow are sent as U+FFFD.
+// Marshal returns the request as it is sent, with a new request id each time. An empty platform or architecture
+// means that of [LocalOS] (and Go's "arm64" is sent as "aarch64", see there), an empty clientVersion the default of
+// [Client].Version. Characters that XML does not allow are sent as U+FFFD.
+//
 // It does not look at the size: see [Request.Split]. Its error is encoding/xml's, which no Request causes.
 func (r *Request) Marshal(os OS, clientVersion string) ([]byte, error) {
-	if os == (OS{}) {
-		os = LocalOS()
-	}
-	if os.Arch == "arm64" {
-		os.Arch = archName(os.Arch)
-	}
 	if clientVersion == "" {
 		clientVersion = defaultVersion
 	}
-	body, err := xml.Marshal(r.document(os, clientVersion))
+	body, err := xml.Marshal(r.document(sentOS(os), clientVersion))
 	if err != nil {
 		return nil, fmt.Errorf("omaha request: %w", err)
 	}

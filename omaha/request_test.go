@@ -179,6 +179,14 @@ func TestLocalOS_arch(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", goarch, got, want)
 		}
 	}
+	body, err := checkFor("a").Marshal(omaha.OS{Version: "42"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := wire.ParseRequest("", bytes.NewReader(body))
+	if want := omaha.LocalOS(); err != nil || doc.OS.Arch != want.Arch || doc.OS.Platform != want.Platform || doc.OS.Version != "42" {
+		t.Errorf("got %+v, %v", doc.OS, err)
+	}
 	if os := omaha.LocalOS(); os.Arch == "" || os.Platform == "" {
 		t.Errorf("got %+v", os)
 	}

@@ -91,7 +91,7 @@ func appKey(id string) string {
 	}, id)))
 }
 
-func (rd *reader) app(to *AppResponse, asked *AppRequest, e *appElement, arch string) {
+func (r *reader) app(to *AppResponse, asked *AppRequest, e *appElement, arch string) {
 	refusal := &StatusError{AppID: asked.ID, Status: e.Status, Channel: asked.Channel, Arch: arch}
 	if e.Check != nil {
 		refusal.UpdateStatus = e.Check.Status
@@ -112,7 +112,7 @@ func (rd *reader) app(to *AppResponse, asked *AppRequest, e *appElement, arch st
 	case e.Check.Status != string(UpdateOK):
 		to.Err = refusal
 	default:
-		manifests, err := rd.manifests(e.Check)
+		manifests, err := r.manifests(e.Check)
 		if err != nil {
 			to.Err = &InvalidError{AppID: asked.ID, Reason: err.Error()}
 			return

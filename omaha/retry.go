@@ -88,6 +88,8 @@ func isPassing(status int) bool {
 	return false
 }
 
+func isSuccess(status int) bool { return status >= 200 && status <= 299 }
+
 // isFinal tells which failed attempts would fail again: what was refused here, and what is set up wrong.
 func isFinal(err error) bool {
 	var (
@@ -97,10 +99,12 @@ func isFinal(err error) bool {
 		unknown   x509.UnknownAuthorityError
 		plaintext tls.RecordHeaderError
 		refused   *checkError
+		mistake   *mistakeError
 	)
-	return errors.As(err, &authorize) || errors.As(err, &redirect) || errors.As(err, &refused) ||
+	return errors.As(err, &authorize) || errors.As(err, &redirect) || errors.As(err, &refused) || errors.As(err, &mistake) ||
 		errors.As(err, &untrusted) || errors.As(err, &unknown) || errors.As(err, &plaintext) ||
-		errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotOmaha)
+		errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotOmaha) ||
+		errors.Is(err, ErrEmptyResponse)
 }
 
 // serverDelay returns how long the server asks to wait: Retry-After in seconds or as a date (RFC 9110, section

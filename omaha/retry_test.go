@@ -144,8 +144,8 @@ func TestClient_waits(t *testing.T) {
 		if _, err := c.Do(context.Background(), checkFor("a")); err == nil {
 			t.Fatal("no error")
 		}
-		for i, longest := range []time.Duration{1, 2, 4, 8, 8, 8} {
-			longest *= time.Second
+		for i, seconds := range []int{1, 2, 4, 8, 8, 8} {
+			longest := time.Duration(seconds) * time.Second
 			if wait := (*times)[i+1] - (*times)[i]; wait < longest/2 || wait > longest {
 				t.Errorf("wait %d is %v, want %v to %v", i, wait, longest/2, longest)
 			}

@@ -84,7 +84,8 @@ func TestClient_compressed(t *testing.T) {
 
 // hijack answers with raw bytes and closes the connection.
 func hijack(t *testing.T, raw string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // or closing would reset the connection, and lose what was written
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			t.Error(err)

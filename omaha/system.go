@@ -1,6 +1,7 @@
 package omaha
 
 import (
+	"cmp"
 	"runtime"
 
 	wire "github.com/kinvolk/go-omaha/omaha"
@@ -13,6 +14,17 @@ import (
 // offered amd64 payloads.
 func LocalOS() OS {
 	return OS{Platform: wire.LocalPlatform(), Arch: archName(runtime.GOARCH)}
+}
+
+// sentOS fills in what os lacks, and names its architecture as servers need it.
+func sentOS(os OS) OS {
+	local := LocalOS()
+	os.Platform = cmp.Or(os.Platform, local.Platform)
+	os.Arch = cmp.Or(os.Arch, local.Arch)
+	if os.Arch == "arm64" {
+		os.Arch = archName(os.Arch)
+	}
+	return os
 }
 
 func archName(goarch string) string {

@@ -46,6 +46,10 @@ func (c *Client) transport() http.RoundTripper {
 		}
 		return c.HTTP.Transport
 	}
+	return c.ownTransport()
+}
+
+func (c *Client) ownTransport() *http.Transport {
 	c.ownOnce.Do(func() {
 		c.own = &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,

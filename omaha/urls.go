@@ -56,7 +56,7 @@ func isAbsolute(s string) bool {
 	if !found || scheme == "" {
 		return false
 	}
-	for i := 0; i < len(scheme); i++ {
+	for i := range len(scheme) {
 		c := scheme[i] | 0x20
 		letter := 'a' <= c && c <= 'z'
 		if !letter && (i == 0 || !strings.ContainsRune("0123456789+-.", rune(scheme[i]))) {
@@ -79,7 +79,7 @@ func escapeURL(s string) string {
 		}
 	}
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; clean(i) {
 			b.WriteByte(c)
 		} else {
