@@ -143,7 +143,10 @@ func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetch
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: the offer names no package", errBadPayload)
 	}
-	started := sync.OnceFunc(func() { c.started(a, u) })
+	// The first bytes need not wait until the disk has noted that they are coming; the end of the fetch does.
+	var noting sync.WaitGroup
+	defer noting.Wait()
+	started := sync.OnceFunc(func() { noting.Go(func() { c.started(a, u) }) })
 	payloads := make([]fetcher.Payload, len(list))
 	for i, src := range list {
 		p, err := c.fetchOne(ctx, a, u, src, strconv.Itoa(i), started)
@@ -266,8 +269,10 @@ func (c *Client) handOver(ctx context.Context, a *app, u *state.Update, payloads
 		return err
 	}
 	r := c.report(a, omaha.EventTypeUpdateDownloadFinished, omaha.EventResultSuccess, u.Previous, u.Version, u.Session, time.Now())
-	c.step(a, c.journal.Do(a.key, func(rec *state.App) error { return rec.Finish(u.Seq, list, r) }))
-	err = c.journal.Do(a.key, func(rec *state.App) error { return rec.Offer(u.Seq) })
+	err = c.journal.Do(a.key, state.Together(
+		func(rec *state.App) error { return rec.Finish(u.Seq, list, r) },
+		func(rec *state.App) error { return rec.Offer(u.Seq) },
+	))
 	for tries := newFailures(c.cfg.schedule); err != nil; err = c.journal.Sync() {
 		if refused(err) {
 			return err
