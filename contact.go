@@ -304,6 +304,8 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 	switch {
 	case untaken == 0:
 		a.failures = nil
+	case isFault(err) && v.check:
+		a.failures = nil // it may be the check alone that is refused: the reports are tried once more by themselves
 	case isFault(err):
 		a.failures = nil
 		a.refusal = &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(err), Err: err}

@@ -35,6 +35,7 @@ type simWorld struct {
 	*testserver.Server
 	t        *testing.T
 	http     *http.Client
+	group    *testserver.Group // the usual one
 	machines []*simMachine
 }
 
@@ -58,7 +59,8 @@ func simulate(t *testing.T, story func(t *testing.T, w *simWorld), opts ...tests
 
 // channel adds the usual group, without a release.
 func (w *simWorld) channel(p testserver.Policy) *testserver.Group {
-	return w.AddGroup(simApp, simTrack, testserver.AnyArch, p)
+	w.group = w.AddGroup(simApp, simTrack, testserver.AnyArch, p)
+	return w.group
 }
 
 // publish gives a group a release of one small file.
@@ -383,4 +385,9 @@ func simNoError(t *testing.T, what string, err error) {
 // simProgress is an event of a program's own that ends nothing.
 func simProgress() omaha.Event {
 	return omaha.Event{Type: omaha.EventTypeInstallStarted, Result: omaha.EventResultSuccess}
+}
+
+// groupOff switches the updates of the usual group off: nothing is granted any more.
+func (w *simWorld) groupOff() {
+	w.group.ChangePolicy(func(p *testserver.Policy) { p.Disabled = true })
 }

@@ -102,7 +102,7 @@ func (a *App) conclude(r Report) {
 }
 
 // queue appends r. An outbox that has grown long (offline for weeks) loses intermediate reports first: the oldest of our
-// own, then the oldest of the program's. The newest report stays.
+// own, then the oldest of the program's. Of final ones it loses the program's before a verdict. The newest report stays.
 func (a *App) queue(r Report) {
 	r.Seq = a.seq()
 	a.Outbox = append(a.Outbox, r)
@@ -115,7 +115,7 @@ func (a *App) queue(r Report) {
 		}
 	}
 	if drop < 0 && len(a.Outbox) > maxFinalReports {
-		drop = 0
+		drop = max(slices.IndexFunc(older, func(r Report) bool { return r.User }), 0)
 	}
 	if drop >= 0 {
 		a.Outbox = slices.Delete(a.Outbox, drop, drop+1)
