@@ -71,8 +71,8 @@ func (c *Client) status(a *app, rec *state.App, now time.Time) AppStatus {
 		s.Reason = describeWait(rec.Wait)
 	case rec.NotBefore.After(now):
 		s.Reason = join(s.Reason, "the server asked for no check before "+rec.NotBefore.Format(time.RFC3339))
-	case c.stream == nil:
-		s.Reason = join(s.Reason, "no stream is open: call Updates")
+	case c.stream == nil && s.Reason == "": // what the last answer said is worth more
+		s.Reason = "no stream is open: call Updates"
 	}
 	if a.refusal != nil && len(rec.Outbox) > 0 {
 		s.Reason = join(s.Reason, fmt.Sprintf("the server refuses %d reports: %v", len(rec.Outbox), a.refusal))
