@@ -26,7 +26,7 @@ func (c *Client) decide(v *visit, answer omaha.AppResponse, now time.Time) {
 		c.wedged(a, status, now)
 	case errors.As(answer.Err, &status) && status.Temporary():
 		c.quiet(a, now)
-		c.plan(a, func() { a.reason = "server: " + status.Error() })
+		c.plan(a, func() { a.reason = status.Reason() })
 	case errors.As(answer.Err, &invalid):
 		v.err = &Error{Op: "check", AppID: a.id, Code: omaha.ExitResponseInvalid, Err: answer.Err}
 		c.refuseInvalid(a, invalid, now)
@@ -71,7 +71,7 @@ func (c *Client) wedged(a *app, status *omaha.StatusError, now time.Time) {
 	rec := c.journal.Get(a.key)
 	answered := len(rec.Outbox) > 0 || rec.Last == nil
 	c.plan(a, func() {
-		a.reason = "server: " + status.Error()
+		a.reason = status.Reason()
 		if answered { // look soon whether it helped; a server that stays so is asked at the normal interval
 			a.due = now.Add(c.cfg.schedule.soon())
 			a.earliest = a.due

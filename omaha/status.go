@@ -47,13 +47,17 @@ func (e *StatusError) CheckOnly() bool {
 	return e.Temporary() || e.InProgress() || e.Status == string(AppOK)
 }
 
-// Error says in plain words what the server refuses and what to do, with the status itself at the end.
-func (e *StatusError) Error() string {
+// Error is Reason with the app's id before it.
+func (e *StatusError) Error() string { return fmt.Sprintf("app %q: %s", e.AppID, e.Reason()) }
+
+// Reason says in plain words what the server refuses and what to do, with the status itself at the end, for where the
+// app is known: "server: updates disabled for this group: … (error-updatesDisabled)".
+func (e *StatusError) Reason() string {
 	status := e.Status
 	if status == string(AppOK) {
 		status = e.UpdateStatus
 	}
-	return fmt.Sprintf("app %q: server: %s (%s)", e.AppID, e.explain(status), printable(cmp.Or(status, "no status"), 80))
+	return fmt.Sprintf("server: %s (%s)", e.explain(status), printable(cmp.Or(status, "no status"), 80))
 }
 
 func (e *StatusError) explain(status string) string {
