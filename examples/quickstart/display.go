@@ -1,0 +1,193 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/cwriter"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/nebraska/omahaclient"
+)
+
+// display takes lines of text and the progress of downloads, both from several goroutines. After Close it takes text only.
+type display interface {
+	io.Writer
+	Progress(omahaclient.Progress)
+	Close()
+}
+
+// newDisplay draws bars on a terminal and prints lines elsewhere.
+func newDisplay(stdout io.Writer) display {
+	if f, ok := stdout.(*os.File); ok {
+		if width, _, err := cwriter.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return newBars(stdout)
+		}
+	}
+	return &lines{out: stdout, quarter: map[omahaclient.Progress]int64{}}
+}
+
+// key tells payloads apart.
+func key(p omahaclient.Progress) omahaclient.Progress {
+	return omahaclient.Progress{AppID: p.AppID, Version: p.Version, Payload: p.Payload}
+}
+
+// lines prints a line for every quarter of a download.
+type lines struct {
+	mu      sync.Mutex // guards what follows
+	out     io.Writer
+	quarter map[omahaclient.Progress]int64 // the last one printed
+}
+
+func (l *lines) Write(text []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(text)
+}
+
+// Progress prints a line if there is news.
+func (l *lines) Progress(p omahaclient.Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	quarter := int64(-1)
+	if p.Total > 0 {
+		quarter = p.Done * 4 / p.Total
+	}
+	last, known := l.quarter[key(p)]
+	if known && quarter == last && p.Err == nil {
+		return
+	}
+	l.quarter[key(p)] = quarter
+	switch {
+	case p.Err != nil:
+		fmt.Fprintf(l.out, "%-18s  download of %s stopped: %v\n", p.AppID, p.Payload, p.Err)
+	case quarter < 0:
+		fmt.Fprintf(l.out, "%-18s  downloading %s: %s so far\n", p.AppID, p.Payload, byteSize(p.Done))
+	default:
+		fmt.Fprintf(l.out, "%-18s  downloading %s: %3d %% of %s\n", p.AppID, p.Payload, quarter*25, byteSize(p.Total))
+	}
+}
+
+// Close implements display.
+func (l *lines) Close() {}
+
+// bars draws a bar for each download, below the text.
+type bars struct {
+	mu     sync.Mutex // guards what follows
+	out    io.Writer
+	drawn  *mpb.Progress
+	bars   map[omahaclient.Progress]*mpb.Bar
+	closed bool
+}
+
+func newBars(out io.Writer, more ...mpb.ContainerOption) *bars {
+	return &bars{
+		out:   out,
+		drawn: mpb.New(append(more, mpb.WithOutput(out))...),
+		bars:  map[omahaclient.Progress]*mpb.Bar{},
+	}
+}
+
+func (b *bars) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return b.out.Write(text)
+	}
+	return b.drawn.Write(text)
+}
+
+// Progress moves the payload's bar.
+func (b *bars) Progress(p omahaclient.Progress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	bar := b.bars[key(p)]
+	if bar == nil {
+		bar = b.drawn.AddBar(0,
+			mpb.PrependDecorators(decor.Name(p.AppID+" "+p.Version, decor.WCSyncSpaceR)),
+			mpb.AppendDecorators(decor.CountersKibiByte("% .1f of % .1f", decor.WCSyncSpace)))
+		b.bars[key(p)] = bar
+	}
+	bar.SetTotal(p.Total, false)
+	bar.SetCurrent(p.Done)
+	switch {
+	case p.Finished && p.Err != nil:
+		bar.Abort(false)
+		fmt.Fprintf(b.drawn, "%-18s  download of %s stopped: %v\n", p.AppID, p.Payload, p.Err)
+	case p.Finished:
+		bar.SetTotal(p.Done, true)
+	}
+}
+
+// Close leaves the bars as they stand.
+func (b *bars) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.closed = true
+	for _, bar := range b.bars {
+		bar.Abort(false) // no effect on those that are complete
+	}
+	b.drawn.Wait()
+}
+
+// watch prints what each app does, or waits for, whenever that changes. The function returned ends it.
+func watch(client *omahaclient.Client, show io.Writer) (end func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		last := map[string]string{}
+		for tick := time.NewTicker(200 * time.Millisecond); ; {
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+			for _, app := range client.Status() {
+				line := fmt.Sprintf("%-18s  %s %s %s\n", app.AppID, app.Version, app.Phase, app.Reason)
+				if last[app.AppID] != line {
+					last[app.AppID] = line
+					io.WriteString(show, line)
+				}
+			}
+		}
+	})
+	return func() { close(done); watching.Wait() }
+}
+
+// describe says what an offer is.
+func (s settings) describe(offer omahaclient.UpdateOffer) string {
+	digest, _ := strings.CutPrefix(offer.Payloads[0].Digest, "sha256:")
+	return fmt.Sprintf("%-18s  offer on the channel: %s replaces %s; %d file, verified, SHA-256 %.12s…",
+		offer.AppID, offer.Version, offer.CurrentVersion, len(offer.Payloads), digest)
+}
+
+// outcome says how its deployment went.
+func (s settings) outcome(offer omahaclient.UpdateOffer, err error) string {
+	if err != nil {
+		return fmt.Sprintf("%-18s  %s could not be deployed, and the server is told so: %v", offer.AppID, offer.Version, err)
+	}
+	return fmt.Sprintf("%-18s  %s deployed and acknowledged", offer.AppID, offer.Version)
+}
+
+func byteSize(n int64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	default:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+}
