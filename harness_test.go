@@ -441,3 +441,10 @@ func (w *world) flush(c *omahaclient.Client) {
 	defer cancel()
 	must(w.t, c.Flush(ctx))
 }
+
+// fetchedFromMemory is a fetcher that writes nothing and fetches nothing.
+func fetchedFromMemory() fetcher.Fetcher {
+	return fetchFunc(func(_ context.Context, job fetcher.Job) (fetcher.Payload, error) {
+		return fetcher.Payload{Name: job.Source.Name, MediaType: job.Source.MediaType, Path: filepath.Join(job.Dir, "nothing")}, nil
+	})
+}
