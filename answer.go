@@ -148,6 +148,10 @@ func (c *Client) refuseInvalid(a *app, invalid *omaha.InvalidError, now time.Tim
 	current := c.currentOf(a)
 	sum := sha256.Sum256([]byte(invalid.Reason))
 	id := hex.EncodeToString(sum[:16])
+	if w := c.journal.Get(a.key).Wait; w.Active(now) && w.Identity == id {
+		c.refuse(a, *w, c.failure(a, current, "", c.sessionOf(a), omaha.ExitCode(w.Code), now), now)
+		return
+	}
 	r := c.failure(a, current, "", c.sessionOf(a), omaha.ExitResponseInvalid, now)
 	c.noteUnwritten(a, c.journal.Do(a.key, func(rec *state.App) error {
 		return rec.Refuse(r, *backOff(rec, "", id, false, now, invalid))

@@ -361,6 +361,25 @@ func simPass(d time.Duration) {
 	synctest.Wait()
 }
 
+// simDeep chooses how large a story is: OMAHACLIENT_DEEP=1 is for those who have time.
+func simDeep(quick, deep time.Duration) time.Duration {
+	if os.Getenv("OMAHACLIENT_DEEP") != "" {
+		return deep
+	}
+	return quick
+}
+
+// simUntil waits until cond holds.
+func simUntil(t *testing.T, what string, limit time.Duration, cond func() bool) {
+	t.Helper()
+	synctest.Wait()
+	for end := time.Now().Add(limit); !cond(); simPass(10 * time.Second) {
+		if !time.Now().Before(end) {
+			t.Fatalf("%s: not within %v", what, limit)
+		}
+	}
+}
+
 func simWant[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {

@@ -155,14 +155,19 @@ func earlier(a, b time.Time) time.Time {
 
 // describeWait says in plain words why the app pings instead of checking.
 func describeWait(w *state.Wait) string {
+	what := "version " + w.Version
+	if w.Version == "" {
+		what = "the server's offer" // too damaged to name one
+	}
+	until := w.Until.Format(time.RFC3339)
 	switch w.Kind {
 	case state.WaitRefused:
-		return fmt.Sprintf("version %s is refused: %s", w.Version, w.Reason)
+		return fmt.Sprintf("%s is refused: %s", what, w.Reason)
 	case state.WaitDefer:
-		return fmt.Sprintf("version %s is deferred until %s", w.Version, w.Until.Format(time.RFC3339))
+		return fmt.Sprintf("%s is deferred until %s", what, until)
 	case state.WaitAge:
-		return fmt.Sprintf("version %s is not taken before %s: it must have been offered for a while (WithMinAge)", w.Version, w.Until.Format(time.RFC3339))
+		return fmt.Sprintf("%s is not taken before %s: it must have been offered for a while (WithMinAge)", what, until)
 	default:
-		return fmt.Sprintf("version %s failed %d times and backs off until %s; last: %s", w.Version, w.Failures, w.Until.Format(time.RFC3339), w.Reason)
+		return fmt.Sprintf("%s failed %d times and backs off until %s; last: %s", what, w.Failures, until, w.Reason)
 	}
 }
