@@ -52,7 +52,7 @@ type Result struct {
 //
 // Errors wrap ErrSize, ErrDigest, ErrTooSlow, ErrNoSpace or the context's error; everything else is a failed transfer. The
 // partial file stays for the next Fetch, but not after a mismatch. Two fetches of one blob in one Root exclude each other: the second
-// one fails at once. Different blobs can be fetched side by side.
+// one fails at once with ErrBusy. Different blobs can be fetched side by side.
 func Fetch(ctx context.Context, job Job) (Result, error) {
 	if err := job.check(); err != nil {
 		return Result{}, err

@@ -134,7 +134,8 @@ func TestFetch_verifiesWithWhatThereIs(t *testing.T) {
 				fetched(t, job, data)
 				return
 			}
-			if _, err := download.Fetch(t.Context(), job); !errors.Is(err, tt.want) {
+			got, err := download.Fetch(t.Context(), job)
+			if !errors.Is(err, tt.want) {
 				t.Fatalf("error %v, want %v", err, tt.want)
 			}
 			if names := files(t, job); len(names) != 0 {
@@ -142,6 +143,9 @@ func TestFetch_verifiesWithWhatThereIs(t *testing.T) {
 			}
 			if n := len(h.requests()); n > 2 {
 				t.Errorf("%d requests", n)
+			}
+			if errors.Is(err, download.ErrSize) && got.Received != 0 {
+				t.Errorf("received %d bytes of what cannot be right", got.Received)
 			}
 		})
 	}
@@ -206,6 +210,7 @@ func TestFetch_hostileHost(t *testing.T) {
 		{"endless header", []step{raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20))}, []string{"", ""}, nil},
 		{"another file between", []step{cut(30_000), changed}, []string{"", rest(30_000), ""}, nil},
 		{"another ETag in a 206", []step{cut(30_000), otherETag}, []string{"", rest(30_000), ""}, nil},
+		{"cut and corrupt in turn", cutAndCorrupt(50), []string{"", rest(30_000), "", rest(30_000), "", rest(30_000)}, download.ErrDigest},
 		{"stays corrupt after a cut", append([]step{cut(30_000)}, times(9, corrupt)...), []string{"", rest(30_000), "", ""}, download.ErrDigest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -333,6 +338,45 @@ func TestFetch_unverifiedResumesTheSameFileOnly(t *testing.T) {
 				t.Errorf("If-Range %q", got)
 			}
 		})
+	}
+}
+
+func cutAndCorrupt(n int) (script []step) {
+	for range n {
+		script = append(script, cut(30_000), corrupt)
+	}
+	return script
+}
+
+// All bytes came, but not the end: the answer 416 tells that nothing is missing.
+func TestFetch_onlyTheEndIsMissing(t *testing.T) {
+	data := blob(size)
+	for _, hash := range []bool{true, false} {
+		h := newHost(data, func(h *host, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", h.etag)
+			_, _ = w.Write(h.data)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		})
+		job := newJob(t, data, h.serve(t))
+		job.Size = 0
+		if !hash {
+			job.SHA256 = nil
+		}
+		if got := fetched(t, job, data); got.Received != size || len(h.requests()) != 2 {
+			t.Errorf("received %d in %d requests", got.Received, len(h.requests()))
+		}
+	}
+}
+
+func TestFetch_cancelledBefore(t *testing.T) {
+	data := blob(size)
+	job := newJob(t, data, newHost(data).serve(t))
+	fetched(t, job, data)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := download.Fetch(ctx, job); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
 }
 

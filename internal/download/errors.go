@@ -14,7 +14,11 @@ var (
 	ErrDigest  = errors.New("wrong digest")
 	ErrTooSlow = errors.New("too slow")
 	ErrNoSpace = errors.New("no space left on the disk")
+	ErrBusy    = errors.New("another fetch is at work on it")
 )
+
+// Final marks an error of a Client's transport, of Authorize or of Challenge: there is no use in asking that mirror again.
+func Final(err error) error { return &failure{class: final, err: err} }
 
 // Error says why each mirror failed. errors.Is finds what any of them failed with.
 type Error struct{ Mirrors []MirrorError }

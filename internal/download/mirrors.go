@@ -27,7 +27,6 @@ type mirror struct {
 	wrong    error // of the last mismatch
 
 	ready time.Time // not before
-	asked bool      // for that time, by Retry-After
 	stay  bool      // it is its turn, even if others are ready
 	pause backoff.BackOff
 }
@@ -91,7 +90,7 @@ func (ms *mirrors) next(now time.Time) (*mirror, time.Duration) {
 
 // failed books a failed try of m that brought received bytes in took, the wait before it included.
 func (ms *mirrors) failed(m *mirror, f *failure, received int64, took time.Duration, now time.Time) {
-	m.last, m.stay, m.asked = f.err, false, f.class == busy
+	m.last, m.stay = f.err, false
 	poor := tooSlow(received, took, ms.limits.MinSpeed)
 	if received > 0 && poor {
 		m.poor++

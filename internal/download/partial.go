@@ -44,7 +44,7 @@ func openPartial(root *os.Root, identity string, with faults) (*partial, error) 
 	_ = f.Chmod(0o600) // where it was loosened by hand; a file system without modes is fine
 	if err := lock(f); err != nil {
 		f.Close()
-		return nil, local(fmt.Errorf("lock %s: %w: another fetch is at work on it, wait for that one", pathIn(root, p.name), err))
+		return nil, local(fmt.Errorf("lock %s: %w: wait for that one (%w)", pathIn(root, p.name), ErrBusy, err))
 	}
 	return p, nil
 }
@@ -121,10 +121,29 @@ func (p *partial) room(need int64) error {
 	}
 	have, err := free(p.f)
 	if err == nil && have >= 0 && have < need+spareSpace { // where nobody can tell, the write will
-		return local(fmt.Errorf("%w: %s needs %d more bytes and %d to spare, %d are free: free %d bytes there",
-			ErrNoSpace, p.root.Name(), need, spareSpace, have, need+spareSpace-have))
+		return local(noRoom(p.root.Name(), need, have))
 	}
 	return nil
+}
+
+// Room says whether the disk that holds root has space for need more bytes and some to spare (ErrNoSpace): for those who are to
+// fetch several blobs. Where nobody can tell, it has.
+func Room(root *os.Root, need int64) error {
+	dir, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	have, err := freeSpace(dir)
+	if err == nil && have >= 0 && have-spareSpace < need {
+		return noRoom(root.Name(), need, have)
+	}
+	return nil
+}
+
+func noRoom(dir string, need, have int64) error {
+	return fmt.Errorf("%w: %s needs %d more bytes and %d to spare, %d are free: free %d bytes there",
+		ErrNoSpace, dir, need, spareSpace, have, need+spareSpace-have)
 }
 
 // finish makes the partial file the finished one, durably.
@@ -157,4 +176,28 @@ func (p *partial) close() {
 		_ = p.root.Remove(p.name) // at worst an empty file is left
 		p.dropTag()
 	}
+}
+
+// Lock takes the lock that the file name in root stands for, for this process and against all others, or fails at once with ErrBusy. It
+// dies with the process. File systems without locks let everybody in.
+func Lock(root *os.Root, name string) (unlock func(), err error) {
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w (%w)", pathIn(root, name), ErrBusy, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// SyncDir makes new names in the folder dir of root durable.
+func SyncDir(root *os.Root, dir string) error {
+	sub, err := root.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	return syncDir(sub)
 }

@@ -117,6 +117,9 @@ func TestFetch_inheritsNoCredentials(t *testing.T) {
 		var asked []string
 		job.Authorize = func(r *http.Request) error {
 			asked = append(asked, r.URL.Scheme+"://"+r.Host)
+			if r.URL.User != nil {
+				t.Error("the URL's user is in there twice")
+			}
 			if r.Host == "example.com" && r.URL.Scheme == "http" {
 				r.Header.Set("X-Token", "s3cret")
 				r.Header.Set("Cookie", "a=s3cret")

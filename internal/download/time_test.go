@@ -120,8 +120,9 @@ func TestFetch_underTheFloorRate(t *testing.T) {
 func TestFetch_slowButFastEnough(t *testing.T) {
 	data := blob(2000)
 	for name, change := range map[string]func(*download.Job){
-		"above the floor": func(*download.Job) {},
-		"no floor":        func(j *download.Job) { j.Limits.MinSpeed = -1 },
+		"above the floor":  func(*download.Job) {},
+		"no floor":         func(j *download.Job) { j.Limits.MinSpeed = -1 },
+		"just not stalled": func(j *download.Job) { j.Limits.StallTimeout = 100 * time.Millisecond },
 	} {
 		interval := 90 * time.Millisecond
 		if name == "no floor" {
@@ -224,6 +225,16 @@ func TestFetch_waitsLongerEachTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		within(t, took, 3750*time.Millisecond, 11_250*time.Millisecond) // 0.5 + 1 + 2 + 4 s, ± 50 %
+	})
+}
+
+func TestFetch_waitsNoLongerWhileBytesCome(t *testing.T) {
+	data := blob(size)
+	inBubble(t, data, times(20, cut(4000)), nil, func(t *testing.T, h *host, _ download.Job, _ download.Result, err error, took time.Duration) {
+		if n := len(h.requests()); err != nil || n != 21 {
+			t.Errorf("%d requests, %v", n, err)
+		}
+		within(t, took, 5*time.Second, 15*time.Second) // 20 waits of 0.5 s, ± 50 %
 	})
 }
 
