@@ -93,12 +93,12 @@ func (c *Client) granted(v *visit, m omaha.Manifest, now time.Time) {
 	id := identity(m)
 	rec := c.journal.Get(a.key)
 	w := state.Wait{Kind: state.WaitRefused, Version: m.Version, Identity: id, Code: int(omaha.ExitDeferredPolicy)}
-	cmp, comparable := omaha.CompareVersions(m.Version, current)
+	cmp, semantic := omaha.CompareVersions(m.Version, current)
 	switch {
-	case m.Version == current || comparable && cmp == 0:
+	case m.Version == current || semantic && cmp == 0:
 		c.same(a, m, now)
 		return
-	case comparable && cmp < 0 && !a.downgrades:
+	case semantic && cmp < 0 && !a.downgrades:
 		w.Reason = fmt.Sprintf("it is lower than the current %s (WithDowngrades would take it)", current)
 	case rec.Wait.Active(now) && rec.Wait.Identity == id:
 		w = *rec.Wait

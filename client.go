@@ -37,7 +37,6 @@ type Client struct {
 	leaving map[string]*app // apps in the journal that are no longer configured, until their reports are delivered
 	agenda  agenda          // of apps and leaving; empty unless a stream is open
 	stream  *stream         // the open one
-	queued  int             // streams that wait for it
 	lastErr error           // what ended the last stream
 	change  chan struct{}   // closed and replaced at each change that somebody may wait for
 	closing bool

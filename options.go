@@ -65,7 +65,7 @@ func WithApp(id, version string, opts ...AppOption) Option {
 		app := appConfig{id: id, version: version}
 		for _, opt := range opts {
 			if opt == nil {
-				c.bad("WithApp", "app %q has a nil option; leave it out", id)
+				c.badf("WithApp", "app %q has a nil option; leave it out", id)
 				continue
 			}
 			opt(&app)
@@ -124,7 +124,7 @@ func WithSchedule(s Schedule) Option { return func(c *config) { c.schedule = s }
 func WithGate(fn func(appID string, now time.Time) (open bool, next time.Time)) Option {
 	return func(c *config) {
 		if c.gate = fn; fn == nil {
-			c.bad("WithGate", "the function is nil; leave the option out for a gate that is always open")
+			c.badf("WithGate", "the function is nil; leave the option out for a gate that is always open")
 		}
 	}
 }
@@ -138,9 +138,9 @@ func WithFetcher(mediaType string, f fetcher.Fetcher) Option {
 	return func(c *config) {
 		switch base, _, err := mime.ParseMediaType(mediaType); {
 		case f == nil:
-			c.bad("WithFetcher", "the fetcher for %q is nil", mediaType)
+			c.badf("WithFetcher", "the fetcher for %q is nil", mediaType)
 		case err != nil:
-			c.bad("WithFetcher", "%q is no media type: %v", mediaType, err)
+			c.badf("WithFetcher", "%q is no media type: %v", mediaType, err)
 		default:
 			c.fetchers[base] = f
 		}
@@ -152,7 +152,7 @@ func WithFetcher(mediaType string, f fetcher.Fetcher) Option {
 func WithHTTPClient(hc *http.Client) Option {
 	return func(c *config) {
 		if c.httpClient = hc; hc == nil {
-			c.bad("WithHTTPClient", "the client is nil; leave the option out for the default")
+			c.badf("WithHTTPClient", "the client is nil; leave the option out for the default")
 		}
 	}
 }
@@ -162,7 +162,7 @@ func WithHTTPClient(hc *http.Client) Option {
 func WithAuthorization(fn func(*http.Request) error) Option {
 	return func(c *config) {
 		if c.authorize = fn; fn == nil {
-			c.bad("WithAuthorization", "the function is nil; leave the option out to send no credentials")
+			c.badf("WithAuthorization", "the function is nil; leave the option out to send no credentials")
 		}
 	}
 }
@@ -175,12 +175,12 @@ func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l }
 func WithProgress(fn func(Progress)) Option {
 	return func(c *config) {
 		if c.progress = fn; fn == nil {
-			c.bad("WithProgress", "the function is nil; leave the option out")
+			c.badf("WithProgress", "the function is nil; leave the option out")
 		}
 	}
 }
 
-func (c *config) bad(option, format string, args ...any) {
+func (c *config) badf(option, format string, args ...any) {
 	c.given = append(c.given, problem{option, fmt.Sprintf(format, args...)})
 }
 
@@ -189,7 +189,7 @@ func newConfig(endpoint string, opts []Option) (*config, error) {
 	c := &config{endpoint: endpoint, fetchers: fetcher.Registry{}, workers: defaultWorkers}
 	for _, opt := range opts {
 		if opt == nil {
-			c.bad("New", "an option is nil; leave it out")
+			c.badf("New", "an option is nil; leave it out")
 			continue
 		}
 		opt(c)
@@ -215,59 +215,59 @@ const (
 
 func (c *config) validate() {
 	if err := (&omaha.Client{Endpoint: c.endpoint}).Validate(); err != nil {
-		c.bad("endpoint", "%v", err)
+		c.badf("endpoint", "%v", err)
 	}
 	if len(c.apps) == 0 {
-		c.bad("WithApp", "there is no app; name at least one")
+		c.badf("WithApp", "there is no app; name at least one")
 	}
 	seen := map[string]bool{}
 	for i := range c.apps {
 		app := &c.apps[i]
 		if key := appKey(app.id); seen[key] {
-			c.bad("WithApp", "app id %q is given twice (ids do not tell upper from lower case)", app.id)
+			c.badf("WithApp", "app id %q is given twice (ids do not tell upper from lower case)", app.id)
 		} else {
 			seen[key] = true
 		}
 		c.validateApp(app)
 	}
 	if c.idGiven && !plain(c.machineID, maxMachineID, false) {
-		c.bad("WithMachineID", "%q is not 1 to %d printable characters without spaces", c.machineID, maxMachineID)
+		c.badf("WithMachineID", "%q is not 1 to %d printable characters without spaces", c.machineID, maxMachineID)
 	}
 	if c.aliasGiven && c.alias != "" && !plain(c.alias, maxMachineAlias, true) {
-		c.bad("WithMachineAlias", "%q is not at most %d printable characters", c.alias, maxMachineAlias)
+		c.badf("WithMachineAlias", "%q is not at most %d printable characters", c.alias, maxMachineAlias)
 	}
 	if c.dirGiven && c.stateDir == "" {
-		c.bad("WithStateDir", "the directory is empty; leave the option out for the default")
+		c.badf("WithStateDir", "the directory is empty; leave the option out for the default")
 	}
 	if c.workerGiven && c.workers < 1 {
-		c.bad("WithWorkers", "%d is below 1", c.workers)
+		c.badf("WithWorkers", "%d is below 1", c.workers)
 	}
 	for _, what := range c.schedule.complete() {
-		c.bad("WithSchedule", "%s", what)
+		c.badf("WithSchedule", "%s", what)
 	}
 }
 
 func (c *config) validateApp(app *appConfig) {
 	if !appID().MatchString(app.id) || len(app.id) > maxAppID || strings.Trim(app.id, ".") == "" {
-		c.bad("WithApp", "app id %q is not a UUID or dotted product id of at most %d letters, digits and . _ - { }", app.id, maxAppID)
+		c.badf("WithApp", "app id %q is not a UUID or dotted product id of at most %d letters, digits and . _ - { }", app.id, maxAppID)
 	}
 	if app.version != "" {
 		v, err := omaha.NormalizeVersion(app.version)
 		if err != nil {
-			c.bad("WithApp", "version %q of app %q is not a semantic version such as 1.2.3 (servers refuse others): %v", app.version, app.id, err)
+			c.badf("WithApp", "version %q of app %q is not a semantic version such as 1.2.3 (servers refuse others): %v", app.version, app.id, err)
 		}
 		app.version = v
 	}
 	if app.channel != "" && !plain(app.channel, maxChannel, true) {
-		c.bad("WithChannel", "%q of app %q is not at most %d printable characters", app.channel, app.id, maxChannel)
+		c.badf("WithChannel", "%q of app %q is not at most %d printable characters", app.channel, app.id, maxChannel)
 	}
 	if app.payloadType != "" {
 		if _, _, err := mime.ParseMediaType(app.payloadType); err != nil {
-			c.bad("WithPayloadType", "%q of app %q is no media type: %v", app.payloadType, app.id, err)
+			c.badf("WithPayloadType", "%q of app %q is no media type: %v", app.payloadType, app.id, err)
 		}
 	}
 	if app.minAge < 0 {
-		c.bad("WithMinAge", "%v of app %q is negative", app.minAge, app.id)
+		c.badf("WithMinAge", "%v of app %q is negative", app.minAge, app.id)
 	}
 }
 

@@ -137,7 +137,7 @@ func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
 		}
 		c.contact(ctx, visits)
 		left = c.undelivered(goals)
-		refusals, open := c.refusals(left)
+		open, refusals := c.refusals(left)
 		switch {
 		case len(left) == 0:
 			return nil
@@ -162,7 +162,7 @@ func (c *Client) undelivered(goals map[*app]uint64) []*app {
 }
 
 // refusals joins why the apps' reports are not delivered, and reports whether another try could deliver any of them.
-func (c *Client) refusals(apps []*app) (joined error, open bool) {
+func (c *Client) refusals(apps []*app) (open bool, joined error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
@@ -177,7 +177,7 @@ func (c *Client) refusals(apps []*app) (joined error, open bool) {
 			open = true
 		}
 	}
-	return errors.Join(errs...), open
+	return open, errors.Join(errs...)
 }
 
 // sleep waits for d or the end of ctx.

@@ -71,11 +71,11 @@ func (c *Client) resume(a *app, now time.Time) error {
 // moot reports whether what holds checks back does not any more, now that another version runs (changed by hand) or the
 // options are others.
 func moot(a *app, w *state.Wait) bool {
-	cmp, comparable := omaha.CompareVersions(w.Version, a.current)
+	cmp, semantic := omaha.CompareVersions(w.Version, a.current)
 	if w.Kind == state.WaitRefused && w.Code == int(omaha.ExitDeferredPolicy) {
-		return a.downgrades || !comparable || cmp > 0
+		return a.downgrades || !semantic || cmp > 0
 	}
-	return sameVersion(w.Version, a.current) || comparable && cmp < 0 && !a.downgrades
+	return sameVersion(w.Version, a.current) || semantic && cmp < 0 && !a.downgrades
 }
 
 const noVersion = "0.0.0"

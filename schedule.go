@@ -65,7 +65,7 @@ func between(lo, hi time.Duration) time.Duration {
 	if hi <= lo {
 		return lo
 	}
-	return lo + rand.N(hi-lo+1) //nolint:gosec // spreads load, keeps no secret
+	return lo + rand.N(hi-lo+1)
 }
 
 // agenda orders the apps by their next contact. It holds no app that is in the middle of one. Client.mu guards it.
