@@ -33,9 +33,10 @@ func demo(ctx context.Context, s settings, out io.Writer) error {
 	s.server = server.URL()
 
 	fmt.Fprintf(out, "A Nebraska-like server within this program listens on %s\n", s.server)
+	app := filepath.Join(dir, "app")
 	for _, title := range []string{"first round", "second round"} {
 		fmt.Fprintf(out, "\n%s:\n", title)
-		if err := once(ctx, s, copyTo(dir), out); err != nil {
+		if err := once(ctx, s, copyTo(app), out); err != nil {
 			return err
 		}
 	}
@@ -51,13 +52,13 @@ func demo(ctx context.Context, s settings, out io.Writer) error {
 	return nil
 }
 
-// copyTo deploys by copying the payload into dir, where a real program runs a command.
-func copyTo(dir string) deployer {
+// copyTo deploys by copying the payload, where the real program runs a command.
+func copyTo(target string) deployer {
 	return func(_ context.Context, offer omahaclient.UpdateOffer) error {
 		content, err := os.ReadFile(offer.Payloads[0].Path)
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, "app"), content, 0o600)
+		return os.WriteFile(target, content, 0o600) //nolint:gosec // below a directory of the demo
 	}
 }

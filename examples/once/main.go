@@ -106,8 +106,8 @@ type deployer func(ctx context.Context, offer omahaclient.UpdateOffer) error
 // reports.
 func command(args []string, out io.Writer) deployer {
 	return func(ctx context.Context, offer omahaclient.UpdateOffer) error {
-		last := append(args[1:len(args):len(args)], offer.Payloads[0].Path)
-		cmd := exec.CommandContext(ctx, args[0], last...) //nolint:gosec // the administrator's own command
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the administrator's own command
+		cmd.Args = append(cmd.Args, offer.Payloads[0].Path)
 		cmd.Env = append(os.Environ(), "UPDATE_APP="+offer.AppID, "UPDATE_VERSION="+offer.Version)
 		cmd.Stdout, cmd.Stderr = out, out
 		cmd.WaitDelay = 5 * time.Second

@@ -54,15 +54,18 @@ func demo(ctx context.Context, s settings, show display) error {
 	defer end()
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
-		server.WaitFor(demoCtx, settled(apps)) //nolint:errcheck // the record below tells how it ended
+		server.WaitFor(demoCtx, settled(apps)) // or until demoCtx is done: the record tells
 		end()
 	})
 	err = keepUpToDate(demoCtx, s, show)
 	end()
 	waiting.Wait()
 	show.Close() // all progress is shown
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(show)
-	return errors.Join(err, showRecord(server, apps, s, ctx.Err() != nil, show))
+	return showRecord(server, apps, ctx.Err() != nil, show)
 }
 
 // startServer starts a server that has a newer release of each app, on a host that is slow enough to be watched.
@@ -100,7 +103,7 @@ func record(server *testserver.Server, appID string) testserver.Instance {
 }
 
 // showRecord prints the server's own record of both updates, and returns an error unless they are complete.
-func showRecord(server *testserver.Server, apps []demoApp, s settings, interrupted bool, show display) error {
+func showRecord(server *testserver.Server, apps []demoApp, interrupted bool, show display) error {
 	var errs []error
 	fmt.Fprintln(show, "The server's own record of this machine:")
 	for _, a := range apps {

@@ -18,7 +18,7 @@ import (
 // display takes lines of text and the progress of downloads, both from several goroutines. After Close it takes text only.
 type display interface {
 	io.Writer
-	Progress(omahaclient.Progress)
+	Progress(p omahaclient.Progress)
 	Close()
 }
 
