@@ -37,6 +37,42 @@ func checksum(id string, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum([]byte(id), table), table, body)
 }
 
+// total is the checksum of all records of a journal together. A page that the disk lost, or brought back from the past,
+// shows in it though each record there is whole.
+type total struct {
+	sums map[string]uint32 // of each app's record
+	sum  uint32            // all of them
+}
+
+// with returns the total once these records are written (nil: deleted), as it is written itself.
+func (t *total) with(values map[string][]byte) []byte {
+	count, sum := len(t.sums), t.sum
+	for id, v := range values {
+		if old, ok := t.sums[id]; ok {
+			count, sum = count-1, sum^old
+		}
+		if v != nil {
+			count, sum = count+1, sum^binary.BigEndian.Uint32(v)
+		}
+	}
+	return fmt.Appendf(nil, "%d records, checksum %08x", count, sum)
+}
+
+// written notes that these records are written.
+func (t *total) written(values map[string][]byte) {
+	if t.sums == nil {
+		t.sums = make(map[string]uint32, len(values))
+	}
+	for id, v := range values {
+		t.sum ^= t.sums[id]
+		delete(t.sums, id)
+		if v != nil {
+			t.sums[id] = binary.BigEndian.Uint32(v)
+			t.sum ^= t.sums[id]
+		}
+	}
+}
+
 // sound checks what every record must be like. The transitions keep it so; whatever breaks it is refused, before it is
 // written and after it is read.
 func (a *App) sound() error {

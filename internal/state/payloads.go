@@ -66,6 +66,9 @@ func (d *Dir) CleanAll() error {
 		keep[path.Base(folder(id))] = d.Journal.Get(id).Keeps()
 	}
 	return d.within(func(root *os.Root) error {
+		if info, err := root.Lstat(payloadsDir); err == nil && !info.IsDir() {
+			return fmt.Errorf("%s is no folder (links are not followed): remove it", filepath.Join(d.Path, payloadsDir))
+		}
 		return cleanFolder(root, payloadsDir, func(app string) (bool, error) {
 			return len(keep[app]) > 0, cleanApp(root, path.Join(payloadsDir, app), keep[app])
 		})

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -21,6 +22,7 @@ const (
 	bucketApps    = "apps" // the records
 	keyFormat     = "format"
 	keyMachine    = "machine"
+	keyTotal      = "total"
 	lockPatience  = time.Millisecond // a lock that is taken stays so: its owner is a running program
 )
 
@@ -36,6 +38,7 @@ type store struct {
 	path    string
 	machine string // the machine id that the file is written for
 	log     *slog.Logger
+	total   total
 	db      *bolt.DB    // nil when the file cannot be used any more
 	file    *os.File    // db's own
 	info    os.FileInfo // of file
@@ -45,12 +48,12 @@ type store struct {
 // The caller owns the directory.
 func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App, error) {
 	s := &store{path: path, machine: machine, log: log}
-	apps, err := readJournal(path, machine)
+	apps, err := s.read()
 	if err == nil {
 		err = s.open()
 	}
 	if errors.Is(err, errBroken) || errors.Is(err, errForeign) {
-		apps = nil
+		apps, s.total = nil, total{}
 		if err = s.setAside(err); err == nil {
 			err = s.open()
 		}
@@ -67,9 +70,9 @@ func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App,
 	return s, apps, nil
 }
 
-// readJournal reads the whole file without trusting it. A file that does not exist, or holds nothing yet, has nil apps.
-func readJournal(path, machine string) (map[string]*App, error) {
-	info, err := os.Stat(path)
+// read reads the whole file without trusting it. A file that does not exist, or holds nothing yet, has nil apps.
+func (s *store) read() (map[string]*App, error) {
+	info, err := os.Stat(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -80,13 +83,17 @@ func readJournal(path, machine string) (map[string]*App, error) {
 	case info.Size() == 0:
 		return nil, nil
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(s.path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // read only
+	return s.readFrom(f, info.Size())
+}
+
+func (s *store) readFrom(file io.ReaderAt, size int64) (map[string]*App, error) {
 	content := map[string]map[string][]byte{}
-	err = walk(f, info.Size(), func(bucket string, key, value []byte) error {
+	err := walk(file, size, func(bucket string, key, value []byte) error {
 		if content[bucket] == nil {
 			content[bucket] = map[string][]byte{}
 		}
@@ -96,24 +103,22 @@ func readJournal(path, machine string) (map[string]*App, error) {
 	if err != nil || len(content) == 0 {
 		return nil, err
 	}
-	return records(content, machine)
-}
-
-// records decodes what is in machine's journal.
-func records(content map[string]map[string][]byte, machine string) (map[string]*App, error) {
-	if format := string(content[bucketFile][keyFormat]); format != journalFormat {
+	about, values := content[bucketFile], content[bucketApps]
+	if format := string(about[keyFormat]); format != journalFormat {
 		return nil, fmt.Errorf("%w: format %q, not %q", errForeign, format, journalFormat)
 	}
-	if owner := string(content[bucketFile][keyMachine]); owner != machine {
-		return nil, fmt.Errorf("%w: machine id %q, not %q", errForeign, owner, machine)
+	if owner := string(about[keyMachine]); owner != s.machine {
+		return nil, fmt.Errorf("%w: machine id %q, not %q", errForeign, owner, s.machine)
 	}
-	apps := make(map[string]*App, len(content[bucketApps]))
-	for id, v := range content[bucketApps] {
-		a, err := decode(id, v)
-		if err != nil {
+	apps := make(map[string]*App, len(values))
+	for id, v := range values {
+		if apps[id], err = decode(id, v); err != nil {
 			return nil, broken("app %q: %w", id, err)
 		}
-		apps[id] = a
+	}
+	s.total.written(values)
+	if should := s.total.with(nil); string(about[keyTotal]) != string(should) {
+		return nil, broken("%s, though it says %q", should, about[keyTotal])
 	}
 	return apps, nil
 }
@@ -148,21 +153,13 @@ func (s *store) open() error {
 
 // initialize makes a new file this machine's journal, with these records.
 func (s *store) initialize(values map[string][]byte) error {
-	err := guard(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			file, err := tx.CreateBucketIfNotExists([]byte(bucketFile))
-			if err != nil {
-				return err
-			}
-			apps, err := tx.CreateBucketIfNotExists([]byte(bucketApps))
-			if err != nil {
-				return err
-			}
-			return errors.Join(
-				file.Put([]byte(keyFormat), []byte(journalFormat)),
-				file.Put([]byte(keyMachine), []byte(s.machine)),
-				putAll(apps, values))
-		})
+	err := s.update(values, func(tx *bolt.Tx) error {
+		file, err := tx.CreateBucketIfNotExists([]byte(bucketFile))
+		if err != nil {
+			return err
+		}
+		_, err = tx.CreateBucketIfNotExists([]byte(bucketApps))
+		return errors.Join(err, file.Put([]byte(keyFormat), []byte(journalFormat)), file.Put([]byte(keyMachine), []byte(s.machine)))
 	})
 	return errors.Join(err, syncDir(filepath.Dir(s.path)))
 }
@@ -180,18 +177,12 @@ func (s *store) put(values map[string][]byte) error {
 	case err == nil && !os.SameFile(now, s.info):
 		return errors.New("another file was put in its place: restart the program")
 	case err == nil:
-		err = guard(func() error {
-			return s.db.Update(func(tx *bolt.Tx) error {
-				apps := tx.Bucket([]byte(bucketApps))
-				if apps == nil || now.Size() < tx.Size() {
-					return broken("it was cut off or overwritten")
-				}
-				return putAll(apps, values)
-			})
+		err = s.update(values, func(tx *bolt.Tx) error {
+			if now.Size() < tx.Size() {
+				return broken("it was cut off")
+			}
+			return nil
 		})
-	}
-	if errors.Is(err, errPanic) || errors.Is(err, berrors.ErrInvalidMapping) {
-		err = broken("%w", err)
 	}
 	if errors.Is(err, errBroken) {
 		s.abandon()
@@ -199,19 +190,38 @@ func (s *store) put(values map[string][]byte) error {
 	return err
 }
 
+// update writes the records and the new total in one transaction that begins with fn.
+func (s *store) update(values map[string][]byte, fn func(*bolt.Tx) error) error {
+	err := guard(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error {
+			if err := fn(tx); err != nil {
+				return err
+			}
+			file, apps := tx.Bucket([]byte(bucketFile)), tx.Bucket([]byte(bucketApps))
+			if file == nil || apps == nil {
+				return broken("it was overwritten")
+			}
+			return errors.Join(putAll(apps, values), file.Put([]byte(keyTotal), s.total.with(values)))
+		})
+	})
+	if err == nil {
+		s.total.written(values)
+	} else if errors.Is(err, errPanic) || errors.Is(err, berrors.ErrInvalidMapping) {
+		err = broken("%w", err)
+	}
+	return err
+}
+
 func putAll(b *bolt.Bucket, values map[string][]byte) error {
+	var errs []error
 	for id, v := range values {
-		var err error
 		if v == nil {
-			err = b.Delete([]byte(id))
+			errs = append(errs, b.Delete([]byte(id)))
 		} else {
-			err = b.Put([]byte(id), v)
-		}
-		if err != nil {
-			return err
+			errs = append(errs, b.Put([]byte(id), v))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // rebuild puts a new file with these records in the place of one that broke under our hands. The old one stays until the
@@ -236,6 +246,7 @@ func (s *store) rebuild(values map[string][]byte, cause error) error {
 	if err := os.Rename(fresh.path, s.path); err != nil {
 		return err
 	}
+	s.total = fresh.total
 	return errors.Join(syncDir(filepath.Dir(s.path)), s.open())
 }
 

@@ -1,0 +1,34 @@
+package state
+
+import "io"
+
+// What tests need of the inside.
+var (
+	OpenOn     = openDir // Open on the machine that the third argument stands for
+	Encode     = encode
+	Decode     = decode
+	ErrBroken  = errBroken
+	ErrForeign = errForeign
+)
+
+// The bounds of an outbox.
+const (
+	MaxReports      = maxReports
+	MaxFinalReports = maxFinalReports
+	MaxAside        = maxAside
+)
+
+// Sound checks what every record must be like.
+func (a *App) Sound() error { return a.sound() }
+
+// ReadJournal reads a journal as Open does, without opening it.
+func ReadJournal(file io.ReaderAt, size int64, machine string) (map[string]*App, error) {
+	return (&store{machine: machine}).readFrom(file, size)
+}
+
+// Total is what a journal of these records says of all of them together.
+func Total(values map[string][]byte) string {
+	var t total
+	t.written(values)
+	return string(t.with(nil))
+}
