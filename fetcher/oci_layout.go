@@ -55,7 +55,9 @@ func openLayout(dir string) (*layout, error) {
 
 func (l *layout) close() { l.root.Close() }
 
-func blobName(d digest.Digest) string { return filepath.Join(filepath.FromSlash(blobsDir), d.Encoded()) }
+func blobName(d digest.Digest) string {
+	return filepath.Join(filepath.FromSlash(blobsDir), d.Encoded())
+}
 
 // giveBack links blobs that the store has lost from the layout to the store, where they are verified like every other. What fails
 // here is fetched.

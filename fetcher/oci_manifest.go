@@ -12,8 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ErrBadImage: the image is what was announced, but it cannot be taken: it has no manifest for this platform, parts of it are not in
-// the registry, or its manifests contradict themselves.
+// ErrBadImage: the image is what was announced, but it cannot be taken: it has no manifest for this platform, layers that are to
+// be had from elsewhere, or manifests that contradict themselves.
 var ErrBadImage = errors.New("unusable image")
 
 // The media types of Docker's image manifest, version 2, schema 2, and of the schema before it.
@@ -45,7 +45,9 @@ type manifest struct {
 }
 
 // isIndex tells an index (or Docker's list) from an image.
-func (m *manifest) isIndex() bool { return m.MediaType == ocispec.MediaTypeImageIndex || m.MediaType == dockerList }
+func (m *manifest) isIndex() bool {
+	return m.MediaType == ocispec.MediaTypeImageIndex || m.MediaType == dockerList
+}
 
 // parseManifest reads a verified manifest. What it is, it says itself: the header that it came with is not covered by its digest.
 func parseManifest(content []byte) (*manifest, error) {

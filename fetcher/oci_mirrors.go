@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -57,10 +56,10 @@ func mirrorsOf(dirs, registry string, origin *url.URL) ([]registryHost, error) {
 		for _, name := range hostDirs(registry) {
 			file := filepath.Join(dir, name, "hosts.toml")
 			info, err := os.Stat(file)
-			if err != nil && (errors.Is(err, fs.ErrNotExist) || !isDir(dir)) {
-				continue
+			if err != nil {
+				continue // not there, or not for this user
 			}
-			hosts, err := readHosts(file, info, err, origin)
+			hosts, err := readHosts(file, info.Size(), origin)
 			if err != nil {
 				return nil, fmt.Errorf("mirrors of %s: %s: %w: correct that file", registry, file, err)
 			}
@@ -68,11 +67,6 @@ func mirrorsOf(dirs, registry string, origin *url.URL) ([]registryHost, error) {
 		}
 	}
 	return nil, nil
-}
-
-func isDir(name string) bool {
-	info, err := os.Stat(name)
-	return err == nil && info.IsDir()
 }
 
 // hostDirs are the folders that containerd looks into for a registry.
@@ -84,12 +78,9 @@ func hostDirs(registry string) []string {
 	return append(dirs, "_default")
 }
 
-func readHosts(file string, info fs.FileInfo, err error, origin *url.URL) ([]registryHost, error) {
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxHostsFile {
-		return nil, fmt.Errorf("it has %d bytes", info.Size())
+func readHosts(file string, size int64, origin *url.URL) ([]registryHost, error) {
+	if size > maxHostsFile {
+		return nil, fmt.Errorf("it has %d bytes", size)
 	}
 	content, err := os.ReadFile(file)
 	if err != nil {

@@ -201,3 +201,15 @@ func SyncDir(root *os.Root, dir string) error {
 	defer sub.Close()
 	return syncDir(sub)
 }
+
+// Present returns how many bytes a Fetch of a blob would find: of the finished file name, or of the partial file for a SHA-256 in
+// hexadecimal digits. Nothing is verified.
+func Present(root *os.Root, name, sha256 string) int64 {
+	if info, err := root.Lstat(name); err == nil {
+		return info.Size()
+	}
+	if info, err := root.Lstat("sha256-" + sha256 + partialSuffix); err == nil {
+		return info.Size()
+	}
+	return 0
+}
