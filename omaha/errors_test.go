@@ -129,6 +129,9 @@ func TestStatusError(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 			saysAll(t, e, "io.example.App", tt.says)
+			if e.Error() != `app "io.example.App": `+e.Reason() {
+				t.Errorf("reason %q in %q", e.Reason(), e)
+			}
 			saysNone(t, e, "\x1b")
 		})
 	}
