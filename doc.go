@@ -1,6 +1,6 @@
-// Package omahaclient keeps programs up to date from an Omaha update server, Nebraska (the server behind Flatcar) first of
-// all. A program names the server, its apps, and what to do with a fetched update; when to ask, the protocol, the download,
-// its verification, every report to the server, and what a crash leaves behind are the library's work.
+// Package omahaclient keeps programs up to date from an Omaha update server, first of all from Nebraska, the server behind
+// Flatcar Container Linux. A program names the server and its apps and says how an update is installed; when to ask, the
+// protocol, the download, its verification, every report to the server, and what a crash leaves behind are the library's work.
 //
 //	client, err := omahaclient.New("https://updates.example.com/v1/update/",
 //		omahaclient.WithApp("io.example.App", "0.1.2", omahaclient.WithChannel("beta")))
@@ -15,26 +15,40 @@
 // # The way of an update
 //
 // A stream (Updates, or UpdatesOnce for cron jobs) asks the server for each app: first after 5 to 15 minutes, then 45 to 90
-// minutes after each check, failed attempt or finished update, and at once on CheckNow. What the server grants is fetched,
-// several payloads at a time, verified against the announced hashes, and handed over on the channel as an UpdateOffer. The
-// program's verdict ends it: Ack(nil) where the new version runs, Ack(err) where it could not be installed, Installed where
-// it takes effect at the next start, Defer where it has to wait. The server is told each step by itself: download started
-// and finished, installed, complete, or failed with a code.
+// minutes after each check or failed attempt, about a minute after a finished update, and at once on CheckNow. What the
+// server grants is fetched, several payloads at a time, verified against the announced hashes, and handed over on the
+// channel as an UpdateOffer. An app has one open offer at a time, and holds up no other app.
+//
+// The program's verdict ends an offer: Ack(nil) where the new version runs, Ack(err) where it could not be installed,
+// Installed where it takes effect at the next start, Defer where it has to wait. The server is told each step by itself:
+// download started and finished, installed, complete, or failed with a code. Status says at any time where each app stands,
+// and in plain words why nothing happens.
 //
 // A release that fails is tried once more at the next check, from disk, and then backs off for 1, 2, 4, 8 and 16 days; while
 // it does, the app only tells the server that it is alive. Another version lifts the backoff, and so does CheckNow.
 //
-// # How to stop
+// # What a version means
+//
+// The version given to WithApp says what runs now. A program that updates itself gives the version it was built with. A
+// program that updates something else gives "": the journal then remembers what was acknowledged last.
+//
+// # How to stop, and what a restart does
 //
 // End the context given to Updates: the channel is closed once everything that the stream began has ended, and Err says why.
-// Then Close the Client. An offer that was not settled is delivered again by the next stream, or by the next start of the
-// program, without a second download.
+// Then Close the Client. At the next start a download goes on where it stopped, an offer that was not settled is delivered
+// again without a second download (UpdateOffer.Attempt counts), and reports that the server does not have yet are sent.
 //
-// # What is kept on disk
+// The state directory (WithStateDir) holds a journal of each app's update, the reports on their way, the machine's id, and
+// the fetched payloads. A step of an update is in the journal, synced to disk, before it shows outside; so a program may be
+// killed at any moment. One Client uses a state directory at a time.
 //
-// The state directory (WithStateDir) holds a journal of each app's update, the reports that the server does not have yet,
-// the machine's id, and the fetched payloads. A step of an update is in the journal, synced to disk, before it shows outside;
-// so a program may be killed at any moment. One Client uses a state directory at a time.
+// # What the server must be set to
+//
+// On Nebraska a grant lasts until its verdict, and counts as timed out after the group's policy_update_timeout. Set that
+// above the longest time that download, deployment and (with Installed) the wait for the restart may take: in safe mode one
+// grant that outlives it switches updates off for the whole group. Where machines have to wait for a good moment, let them
+// wait before the grant (WithGate), or give it back (Defer). A channel is matched in exact case, together with the machine's
+// architecture.
 //
 // # Security
 //
