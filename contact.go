@@ -158,6 +158,10 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 			case errors.Is(answer.Err, omaha.ErrMissingApp):
 				missing = append(missing, v)
 				continue
+			case v.check && !part.Apps[i].Check: // too many reports for one request: they go first, the check after them
+				c.answered(&visit{app: v.app, ping: true}, sent[v.app][:len(part.Apps[i].Events)], answer, resp.RetryAfter)
+				missing = append(missing, v)
+				continue
 			case isFault(answer.Err):
 				culprits = append(culprits, v.app)
 			}
@@ -286,6 +290,7 @@ func (c *Client) clean(a *app) {
 	if err := c.dir.Clean(a.key, c.journal.Get(a.key).Keeps()); err != nil {
 		c.cfg.logger.Warn("payloads left behind", "app_id", a.id, "error", err)
 	}
+	c.collect()
 	c.forgetCopies()
 }
 
