@@ -118,8 +118,11 @@ func New(endpoint string, opts ...Option) (*Client, error) {
 		c.byKey[a.key] = a
 	}
 	cfg.apps = nil
-	if cfg.fetchers["binary"] == nil {
-		cfg.fetchers["binary"] = &fetcher.HTTP{Logger: cfg.logger}
+	if cfg.fetchers[typeBinary] == nil {
+		cfg.fetchers[typeBinary] = &fetcher.HTTP{Logger: cfg.logger}
+	}
+	if cfg.fetchers[typeImage] == nil {
+		cfg.fetchers[typeImage] = &fetcher.OCI{Logger: cfg.logger}
 	}
 	if err := c.restart(time.Now()); err != nil {
 		return nil, errors.Join(err, dir.Close())

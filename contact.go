@@ -287,10 +287,13 @@ func (c *Client) delivered(a *app, sent []state.Report) {
 
 // clean removes the payloads that the app needs no more.
 func (c *Client) clean(a *app) {
-	if err := c.dir.Clean(a.key, c.journal.Get(a.key).Keeps()); err != nil {
+	rec := c.journal.Get(a.key)
+	if err := c.dir.Clean(a.key, rec.Keeps()); err != nil {
 		c.cfg.logger.Warn("payloads left behind", "app_id", a.id, "error", err)
 	}
-	c.collect()
+	if rec.Update == nil { // one that is under way goes to the same place in the end
+		c.collect()
+	}
 	c.forgetCopies()
 }
 
@@ -450,5 +453,6 @@ func (c *Client) forget(a *app) {
 		c.cfg.logger.Error("removed app cannot be forgotten", "app_id", a.id, "error", err)
 		return
 	}
+	c.collect()
 	c.cfg.logger.Info("removed app settled and forgotten", "app_id", a.id)
 }

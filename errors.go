@@ -97,6 +97,8 @@ func fetchClasses() []fetchClass {
 		{fetcher.ErrSize, "verify", omaha.ExitSize},
 		{fetcher.ErrUnsupportedType, "fetch", omaha.ExitUnsupportedType},
 		{fetcher.ErrNoHash, "verify", omaha.ExitVerification},
+		{fetcher.ErrBadReference, "fetch", omaha.ExitResponseInvalid},
+		{fetcher.ErrBadImage, "verify", omaha.ExitVerification},
 		{errBadPayload, "fetch", omaha.ExitResponseInvalid},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -190,6 +191,33 @@ func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetc
 	return p, err
 }
 
+// collector is a fetcher that keeps what several payloads share in Job.Shared, and can tell there what nobody needs any more.
+type collector interface {
+	Collect(ctx context.Context, shared string) error
+}
+
+// sharesBlobs says whether the next release can build on one of these payloads.
+func (c *Client) sharesBlobs(payloads []fetcher.Payload) bool {
+	return slices.ContainsFunc(payloads, func(p fetcher.Payload) bool {
+		_, shares := c.cfg.fetchers[fetcher.BaseType(p.MediaType)].(collector)
+		return shares
+	})
+}
+
+// collect removes what payloads shared that are gone.
+func (c *Client) collect() {
+	for mediaType, f := range c.cfg.fetchers {
+		f, shares := f.(collector)
+		shared, used := c.dir.HasShared(mediaType)
+		if !shares || !used {
+			continue
+		}
+		if err := f.Collect(context.Background(), shared); err != nil {
+			c.cfg.logger.Warn("shared blobs left behind", "media_type", mediaType, "error", err)
+		}
+	}
+}
+
 // work names what is to be fetched, for apps that want the same; "" where nothing names it for sure.
 func work(src fetcher.Source) string {
 	if len(src.SHA256) == 0 && len(src.SHA1) == 0 {
@@ -269,8 +297,13 @@ func (c *Client) handOver(ctx context.Context, a *app, u *state.Update, payloads
 		return err
 	}
 	r := c.report(a, omaha.EventTypeUpdateDownloadFinished, omaha.EventResultSuccess, u.Previous, u.Version, u.Session, time.Now())
+	base := ""
+	if c.sharesBlobs(payloads) {
+		base = u.Identity
+	}
 	err = c.journal.Do(a.key, state.Together(
 		func(rec *state.App) error { return rec.Finish(u.Seq, list, r) },
+		func(rec *state.App) error { return rec.Rebase(base) },
 		func(rec *state.App) error { return rec.Offer(u.Seq) },
 	))
 	for tries := newFailures(c.cfg.schedule); err != nil; err = c.journal.Sync() {

@@ -34,6 +34,7 @@ func (c *Client) restart(now time.Time) error {
 	if err := c.dir.CleanAll(); err != nil {
 		c.cfg.logger.Warn("payloads left behind", "error", err)
 	}
+	c.collect()
 	err := errors.Join(errs...)
 	if refused(err) {
 		return fmt.Errorf("settle what the last run left: %w", err)

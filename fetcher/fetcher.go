@@ -1,7 +1,7 @@
 // Package fetcher fetches what an update server announced and verifies it.
 //
 // A [Fetcher] knows one media type. [HTTP] takes plain files ("binary"): ranged, resumable and verified downloads from
-// several mirrors. [Registry] picks the Fetcher by the media type of a [Source].
+// several mirrors. [OCI] takes container images ("application/vnd.oci.image"), blob by blob in the same way. [Registry] picks the Fetcher by the media type of a [Source].
 //
 // Nothing is returned that was not verified, nothing is written outside of the folders that a [Job] names, and no credential
 // reaches a host that it was not meant for.
@@ -46,8 +46,13 @@ type Payload struct {
 // Fetcher fetches the payloads of one media type. Fetch returns only what it verified. It is called from several goroutines at
 // the same time, for different jobs; it stops soon after ctx is done, with an error that wraps ctx's.
 //
-// Errors wrap [ErrSize], [ErrDigest], [ErrTooSlow], [ErrNoHash], [ErrNoSpace] or [ErrUnsupportedType]; any other error counts as a
-// failed transfer. Where several mirrors failed in different ways an error can wrap several of them.
+// Errors wrap [ErrSize], [ErrDigest], [ErrTooSlow], [ErrNoHash], [ErrNoSpace], [ErrUnsupportedType], [ErrBadReference] or
+// [ErrBadImage]; any other error counts as a failed transfer. Where several mirrors failed in different ways an error can wrap
+// several of them.
+//
+// A Fetcher that keeps in Job.Shared what several payloads need can have a method Collect(ctx context.Context, shared string) error:
+// the Client of package omahaclient calls it when it has removed some Job.Dir, and keeps each app's newest finished payload for the
+// next one to build on. See [OCI.Collect].
 type Fetcher interface {
 	Fetch(ctx context.Context, job Job) (Payload, error)
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/download"
@@ -98,6 +100,9 @@ func (o OCI) Fetch(ctx context.Context, job Job) (Payload, error) {
 // was last fetched into it, finished or not, until the folder is removed. Fetches may run at the same time, and lose nothing.
 // The Client of package omahaclient calls it whenever it has removed payloads.
 func (o OCI) Collect(ctx context.Context, shared string) error {
+	if _, err := os.Lstat(shared); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	s, err := openStore(shared)
 	if err != nil {
 		return err

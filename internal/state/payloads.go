@@ -35,9 +35,18 @@ func (d *Dir) PayloadDir(appID, identity, payload string) (string, error) {
 }
 
 // SharedDir returns the folder that all payloads of a media type share, creating it.
-func (d *Dir) SharedDir(mediaType string) (string, error) {
+func (d *Dir) SharedDir(mediaType string) (string, error) { return d.mkdir(sharedName(mediaType)) }
+
+// HasShared returns the path of that folder and whether it is there.
+func (d *Dir) HasShared(mediaType string) (string, bool) {
+	dir := filepath.Join(d.Path, filepath.FromSlash(sharedName(mediaType)))
+	_, err := os.Lstat(dir)
+	return dir, err == nil
+}
+
+func sharedName(mediaType string) string {
 	sum := sha256.Sum256([]byte(mediaType))
-	return d.mkdir(path.Join(sharedDir, hex.EncodeToString(sum[:8])))
+	return path.Join(sharedDir, hex.EncodeToString(sum[:8]))
 }
 
 func (d *Dir) mkdir(name string) (string, error) {

@@ -31,6 +31,7 @@ type App struct {
 	LastCheck time.Time `json:"last_check,omitzero"` // kept up only while checks are held back
 	NotBefore time.Time `json:"not_before,omitzero"` // the server asked for no check before
 	Seen      *Seen     `json:"seen,omitempty"`      // the release that ripens (minimum age)
+	Base      string    `json:"base,omitempty"`      // identity of the newest finished payload that the next one can build on; "": none
 }
 
 // Update is a granted update until its verdict.
@@ -161,6 +162,9 @@ func (a *App) Keeps() []string {
 	}
 	if a.Tried != nil {
 		ids = append(ids, a.Tried.Identity)
+	}
+	if a.Base != "" {
+		ids = append(ids, a.Base)
 	}
 	return ids
 }

@@ -110,6 +110,16 @@ func (a *App) Offer(seq uint64) error {
 	return nil
 }
 
+// Rebase says which release's payload the next one can build on: its folder is kept whatever becomes of that release. ""
+// is for payloads that nothing builds on.
+func (a *App) Rebase(identity string) error {
+	if a.Base == identity {
+		return errUnchanged
+	}
+	a.Base = identity
+	return nil
+}
+
 // Succeed ends an update whose version runs now. What runs decides, so it is allowed in every phase.
 func (a *App) Succeed(seq uint64, r Report) error {
 	u, err := a.open("success", seq, Granted, Fetching, Fetched, Offered)
