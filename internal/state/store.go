@@ -190,8 +190,10 @@ func (s *store) put(values map[string][]byte) error {
 	return err
 }
 
-// update writes the records and the new total in one transaction that begins with fn.
+// update writes the records and the new total in one transaction that begins with fn. The log tells when: the crash tests
+// kill their child at these lines.
 func (s *store) update(values map[string][]byte, fn func(*bolt.Tx) error) error {
+	s.log.Debug("journal transaction begins", "records", len(values))
 	err := guard(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			if err := fn(tx); err != nil {
@@ -206,6 +208,7 @@ func (s *store) update(values map[string][]byte, fn func(*bolt.Tx) error) error 
 	})
 	if err == nil {
 		s.total.written(values)
+		s.log.Debug("journal transaction written", "records", len(values))
 	} else if errors.Is(err, errPanic) || errors.Is(err, berrors.ErrInvalidMapping) {
 		err = broken("%w", err)
 	}
