@@ -9,6 +9,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -79,6 +80,21 @@ func ExampleUpdateOffer_Installed() {
 			log.Print(err)
 		}
 		return // and let the service manager start the new version
+	}
+}
+
+// An app that is a container image; podman stands for whatever runs it.
+func ExampleWithPayloadType() {
+	ctx := context.Background()
+	client, err := omahaclient.New("https://updates.example.com/v1/update/",
+		omahaclient.WithApp("io.example.Web", "", omahaclient.WithChannel("stable"), omahaclient.WithPayloadType("application/vnd.oci.image")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	for offer := range client.Updates(ctx) {
+		image := offer.Payloads[0] // Path is the layout's directory, Reference the pinned image
+		offer.Ack(exec.CommandContext(ctx, "podman", "pull", "oci:"+image.Path).Run())
 	}
 }
 

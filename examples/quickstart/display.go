@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,6 +39,22 @@ func key(p omahaclient.Progress) omahaclient.Progress {
 	return omahaclient.Progress{AppID: p.AppID, Version: p.Version, Payload: p.Payload}
 }
 
+// news says what the first progress of a payload means.
+func news(p omahaclient.Progress) string {
+	if p.Finished && p.Err == nil {
+		return fmt.Sprintf("%-18s  %s is on disk already", p.AppID, p.Version)
+	}
+	return fmt.Sprintf("%-18s  update check: the server grants %s; downloading %s", p.AppID, p.Version, p.Payload)
+}
+
+// stopped says why a download did not come to its end.
+func stopped(p omahaclient.Progress) string {
+	if errors.Is(p.Err, context.Canceled) {
+		return fmt.Sprintf("%-18s  download of %s interrupted", p.AppID, p.Payload)
+	}
+	return fmt.Sprintf("%-18s  download of %s failed: %v", p.AppID, p.Payload, p.Err)
+}
+
 // lines prints a line for every quarter of a download.
 type lines struct {
 	mu      sync.Mutex // guards what follows
@@ -59,13 +77,14 @@ func (l *lines) Progress(p omahaclient.Progress) {
 		quarter = p.Done * 4 / p.Total
 	}
 	last, known := l.quarter[key(p)]
-	if known && quarter == last && p.Err == nil {
-		return
-	}
 	l.quarter[key(p)] = quarter
+	if !known {
+		fmt.Fprintln(l.out, news(p))
+	}
 	switch {
 	case p.Err != nil:
-		fmt.Fprintf(l.out, "%-18s  download of %s stopped: %v\n", p.AppID, p.Payload, p.Err)
+		fmt.Fprintln(l.out, stopped(p))
+	case known && quarter == last, quarter == 0:
 	case quarter < 0:
 		fmt.Fprintf(l.out, "%-18s  downloading %s: %s so far\n", p.AppID, p.Payload, byteSize(p.Done))
 	default:
@@ -115,13 +134,14 @@ func (b *bars) Progress(p omahaclient.Progress) {
 			mpb.PrependDecorators(decor.Name(p.AppID+" "+p.Version, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.CountersKibiByte("% .1f of % .1f", decor.WCSyncSpace)))
 		b.bars[key(p)] = bar
+		fmt.Fprintln(b.drawn, news(p))
 	}
 	bar.SetTotal(p.Total, false)
 	bar.SetCurrent(p.Done)
 	switch {
 	case p.Finished && p.Err != nil:
 		bar.Abort(false)
-		fmt.Fprintf(b.drawn, "%-18s  download of %s stopped: %v\n", p.AppID, p.Payload, p.Err)
+		fmt.Fprintln(b.drawn, stopped(p))
 	case p.Finished:
 		bar.SetTotal(p.Done, true)
 	}

@@ -33,6 +33,7 @@ func TestRun_demoShowsTheWholeWay(t *testing.T) {
 	}
 	for _, want := range []string{
 		"listens on http://127.0.0.1:",
+		"io.example.Editor   update check: the server grants 1.5.0; downloading editor.bin\n",
 		"io.example.Editor   downloading editor.bin: 100 % of 97.7 KiB",
 		"io.example.Editor   offer on the channel: 1.5.0 replaces 1.4.2; 1 file, verified",
 		"io.example.Gateway  1.0.0 deployed and acknowledged",
@@ -42,6 +43,9 @@ func TestRun_demoShowsTheWholeWay(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in:\n%s", want, &out)
 		}
+	}
+	if n := strings.Count(out.String(), "update check:"); n != 2 {
+		t.Errorf("%d update checks, want one for each app:\n%s", n, &out)
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("left in the temporary directory: %v, %v", left, err)
@@ -66,7 +70,7 @@ func TestRun_demoFailsWhereAnAppCannotBeDeployed(t *testing.T) {
 func TestRun_demoEndsCleanlyInMidDownload(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out := &listener{want: "downloading editor.bin", heard: cancel}
+	out := &listener{want: "downloading editor.bin\n", heard: cancel}
 	if err := run(ctx, []string{"-size", "1000000", "-rate", "1000"}, out); err != nil {
 		t.Fatal(err)
 	}
