@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/nebraska/omahaclient/internal/state"
 )
 
@@ -106,7 +108,7 @@ func TestDo_unchangedWaitsForTheDisk(t *testing.T) {
 }
 
 // replaced puts another file in the journal's place, so that transactions fail until restore puts it back.
-func replaced(t testing.TB, dir string) (restore func()) {
+func replaced(t rapid.TB, dir string) (restore func()) {
 	t.Helper()
 	name := filepath.Join(dir, "journal.db")
 	must(t, os.Rename(name, name+".hidden"))

@@ -17,6 +17,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/nebraska/omahaclient/internal/state"
 )
@@ -66,21 +67,21 @@ const (
 	machine = "machine-1"
 )
 
-func must(t testing.TB, err error) {
+func must(t rapid.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantErr(t testing.TB, err, want error) {
+func wantErr(t rapid.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("error %v; want one that is %v", err, want)
 	}
 }
 
-func want[T comparable](t testing.TB, what string, got, want T) {
+func want[T comparable](t rapid.TB, what string, got, want T) {
 	t.Helper()
 	if got != want {
 		t.Errorf("%s: %v; want %v", what, got, want)
@@ -157,7 +158,7 @@ func transactions(t testing.TB, path string) (n int) {
 }
 
 // text is a record as it is written.
-func text(t testing.TB, a *state.App) string {
+func text(t rapid.TB, a *state.App) string {
 	t.Helper()
 	b, err := json.Marshal(a)
 	must(t, err)
@@ -165,7 +166,7 @@ func text(t testing.TB, a *state.App) string {
 }
 
 // all is the whole journal as it is written.
-func all(t testing.TB, j *state.Journal) map[string]string {
+func all(t rapid.TB, j *state.Journal) map[string]string {
 	t.Helper()
 	m := map[string]string{}
 	for _, id := range j.IDs() {
@@ -174,7 +175,7 @@ func all(t testing.TB, j *state.Journal) map[string]string {
 	return m
 }
 
-func sameRecords(t testing.TB, what string, got, want map[string]string) {
+func sameRecords(t rapid.TB, what string, got, want map[string]string) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Errorf("%s: %d records; want %d", what, len(got), len(want))

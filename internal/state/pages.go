@@ -74,18 +74,25 @@ func broken(format string, args ...any) error {
 // transaction: one that is not whole was being written when the machine died.
 func newestMeta(file io.ReaderAt) (meta, error) {
 	first, ok := readMeta(file, 0)
-	if ok {
-		if second, ok := readMeta(file, int64(first.pageSize)); ok && second.tx > first.tx {
-			return second, nil
+	if !ok {
+		for size := int64(minPageSize); size <= maxPageSize; size *= 2 {
+			if m, ok := readMeta(file, size); ok && m.pageSize == uint64(size) {
+				return m, nil
+			}
 		}
-		return first, nil
+		return meta{}, broken("no valid head")
 	}
-	for size := int64(minPageSize); size <= maxPageSize; size *= 2 {
-		if m, ok := readMeta(file, size); ok && m.pageSize == uint64(size) {
-			return m, nil
-		}
+	if first.pageSize < minPageSize || first.pageSize > maxPageSize || first.pageSize&(first.pageSize-1) != 0 {
+		return meta{}, broken("pages of %d bytes", first.pageSize)
 	}
-	return meta{}, broken("no valid head")
+	second, ok := readMeta(file, int64(first.pageSize))
+	if ok && second.pageSize != first.pageSize {
+		return meta{}, broken("pages of %d and of %d bytes", first.pageSize, second.pageSize)
+	}
+	if ok && second.tx > first.tx {
+		return second, nil
+	}
+	return first, nil
 }
 
 func readMeta(file io.ReaderAt, at int64) (m meta, ok bool) {
@@ -106,9 +113,7 @@ func parseMeta(b []byte) (m meta, ok bool) {
 		pages:    native.Uint64(b[40:]),
 		tx:       native.Uint64(b[48:]),
 	}
-	return m, native.Uint32(b) == boltMagic && native.Uint32(b[4:]) == boltVersion &&
-		native.Uint64(b[metaSize-8:]) == sum.Sum64() &&
-		m.pageSize >= minPageSize && m.pageSize <= maxPageSize && m.pageSize&(m.pageSize-1) == 0
+	return m, native.Uint32(b) == boltMagic && native.Uint32(b[4:]) == boltVersion && native.Uint64(b[metaSize-8:]) == sum.Sum64()
 }
 
 // page is one page, with those that it flows over into.

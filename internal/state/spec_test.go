@@ -1,0 +1,408 @@
+package state_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/nebraska/omahaclient/internal/state"
+)
+
+// The rules of a record, written a second time and without looking at the first: as tables of what is allowed when, and
+// plain assignments. The types alone are the journal's.
+
+// outcome is what becomes of a transition.
+type outcome int
+
+const (
+	taken outcome = iota
+	nothing
+	refused
+)
+
+// args are all that a transition may be given.
+type args struct {
+	version string // of the release that it is about
+	seq     uint64 // 0: the open update's
+	report  state.Report
+	payload string
+	kind    state.WaitKind
+	wait    bool // whether there is one
+	now     time.Time
+	until   time.Time
+	boot    string
+	fails   int
+	burst   int
+	seqs    []uint64
+}
+
+func (x args) hold() state.Wait {
+	return state.Wait{Kind: x.kind, Version: x.version, Identity: identity(x.version), Until: x.until, Failures: x.fails, Code: 40}
+}
+
+func (x args) maybe() *state.Wait {
+	if !x.wait {
+		return nil
+	}
+	w := x.hold()
+	return &w
+}
+
+func (x args) update() state.Update {
+	u := update(x.version)
+	u.At = x.now
+	return u
+}
+
+func (x args) of(a *state.App) uint64 { return seqOf(a) + x.seq }
+
+// phase names the state that a record is in, by a letter of the tables below.
+func phase(a *state.App) string {
+	switch {
+	case a.Pending != nil && a.Pending.Runs:
+		return "r"
+	case a.Pending != nil:
+		return "p"
+	case a.Update == nil:
+		return "-"
+	default:
+		return map[state.Phase]string{state.Granted: "g", state.Fetching: "f", state.Fetched: "F", state.Offered: "o"}[a.Update.Phase]
+	}
+}
+
+// rule is one transition: the journal's, and the same by the book.
+type rule struct {
+	name   string
+	in     string // phases in which it is allowed
+	report string // outcome that the report must tell: progress, success, failure; "" for any
+	do     func(*state.App, args) error
+	book   func(*state.App, args) outcome
+}
+
+func (r rule) String() string { return r.name }
+
+func tells(r state.Report) string {
+	switch {
+	case r.Type != 3:
+		return "progress"
+	case r.Result == 0:
+		return "failure"
+	default:
+		return "success"
+	}
+}
+
+// by returns what becomes of the transition, and of the record.
+func (r rule) by(a *state.App, x args) (*state.App, outcome) {
+	if !strings.Contains(r.in, phase(a)) || r.report != "" && tells(x.report) != r.report {
+		return a, refused
+	}
+	c := deepCopy(a)
+	switch got := r.book(c, x); got {
+	case taken:
+		return c, taken
+	default:
+		return a, got
+	}
+}
+
+func deepCopy(a *state.App) *state.App {
+	b, err := json.Marshal(a)
+	if err != nil {
+		panic(err)
+	}
+	c := &state.App{}
+	if err := json.Unmarshal(b, c); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func bookQueue(a *state.App, r state.Report) {
+	a.LastSeq++
+	r.Seq = a.LastSeq
+	var auto, user []int
+	for i, q := range a.Outbox {
+		switch {
+		case q.Type == 3:
+		case q.User:
+			user = append(user, i)
+		default:
+			auto = append(auto, i)
+		}
+	}
+	victims := append(auto, user...)
+	a.Outbox = append(a.Outbox, r)
+	switch n := len(a.Outbox); {
+	case n > 64 && len(victims) > 0:
+		a.Outbox = slices.Delete(a.Outbox, victims[0], victims[0]+1)
+	case n > 256:
+		a.Outbox = a.Outbox[1:]
+	}
+}
+
+func bookConclude(a *state.App, r state.Report) {
+	bookQueue(a, r)
+	r.Seq = a.LastSeq
+	a.Last = &state.Verdict{Report: r}
+	a.Wedged = false
+}
+
+// bookRelease makes a release the one that counts.
+func bookRelease(a *state.App, version string) {
+	if a.Tried == nil || a.Tried.Version != version {
+		a.Tried = &state.Tried{Version: version, Identity: identity(version)}
+		a.Wait = nil
+	}
+}
+
+func bookHold(a *state.App, w state.Wait, now time.Time) {
+	bookRelease(a, w.Version)
+	if a.Wait != nil && a.Wait.Failures > w.Failures {
+		w.Failures = a.Wait.Failures
+	}
+	a.Wait, a.LastCheck = &w, now
+}
+
+func bookHeld(a *state.App, now time.Time) bool {
+	return a.Wait != nil && (a.Wait.Kind == state.WaitRefused || a.Wait.Until.After(now))
+}
+
+func bookSuccess(a *state.App, version string, r state.Report) outcome {
+	last, box, notBefore, checked := a.LastSeq, a.Outbox, a.NotBefore, a.LastCheck
+	*a = state.App{Version: version, LastSeq: last, Outbox: box, NotBefore: notBefore, LastCheck: checked}
+	bookConclude(a, r)
+	return taken
+}
+
+func bookFailure(a *state.App, version string, x args) outcome {
+	if x.wait && x.version != version {
+		return refused
+	}
+	a.Update, a.Pending = nil, nil
+	if x.wait {
+		bookHold(a, x.hold(), x.report.At)
+	}
+	bookConclude(a, x.report)
+	return taken
+}
+
+// open is the book's for a transition of the open update.
+func ofUpdate(book func(*state.App, args) outcome) func(*state.App, args) outcome {
+	return func(a *state.App, x args) outcome {
+		if x.seq != 0 {
+			return refused
+		}
+		return book(a, x)
+	}
+}
+
+var rules = []rule{
+	{"Grant", "-", "", func(a *state.App, x args) error { return a.Grant(x.update()) }, func(a *state.App, x args) outcome {
+		a.LastSeq++
+		u := x.update()
+		u.Seq, u.Phase = a.LastSeq, state.Granted
+		a.Update, a.Wedged = &u, false
+		bookRelease(a, x.version)
+		return taken
+	}},
+	{"Start", "gfFo", "progress", func(a *state.App, x args) error { return a.Start(x.of(a), x.report) }, ofUpdate(func(a *state.App, x args) outcome {
+		if a.Update.Phase != state.Granted {
+			return nothing
+		}
+		a.Update.Phase = state.Fetching
+		bookQueue(a, x.report)
+		return taken
+	})},
+	{"Finish", "fFo", "progress", func(a *state.App, x args) error {
+		return a.Finish(x.of(a), json.RawMessage(x.payload), x.report)
+	}, ofUpdate(func(a *state.App, x args) outcome {
+		was := string(a.Update.Payloads)
+		a.Update.Payloads = json.RawMessage(x.payload)
+		switch {
+		case x.payload == "":
+			return refused
+		case a.Update.Phase == state.Fetching:
+			a.Update.Phase = state.Fetched
+			bookQueue(a, x.report)
+		case was == x.payload:
+			return nothing
+		}
+		return taken
+	})},
+	{"Offer", "Fo", "", func(a *state.App, x args) error { return a.Offer(x.of(a)) }, ofUpdate(func(a *state.App, x args) outcome {
+		a.Update.Phase = state.Offered
+		a.Tried.Handed++
+		return taken
+	})},
+	{"Succeed", "gfFo", "success", func(a *state.App, x args) error { return a.Succeed(x.of(a), x.report) },
+		ofUpdate(func(a *state.App, x args) outcome { return bookSuccess(a, a.Update.Version, x.report) })},
+	{"Fail", "gfFo", "failure", func(a *state.App, x args) error { return a.Fail(x.of(a), x.report, x.maybe()) },
+		ofUpdate(func(a *state.App, x args) outcome { return bookFailure(a, a.Update.Version, x) })},
+	{"Defer", "o", "failure", func(a *state.App, x args) error { return a.Defer(x.of(a), x.report, x.hold()) },
+		ofUpdate(func(a *state.App, x args) outcome {
+			x.wait = true
+			return bookFailure(a, a.Update.Version, x)
+		})},
+	{"Install", "o", "progress", func(a *state.App, x args) error {
+		return a.Install(x.of(a), state.Pending{At: x.now, Boot: x.boot}, x.report)
+	}, ofUpdate(func(a *state.App, x args) outcome {
+		u := a.Update
+		a.Pending = &state.Pending{
+			Version: u.Version, Previous: u.Previous, Channel: u.Channel, Identity: u.Identity, Session: u.Session,
+			At: x.now, Boot: x.boot, NoWait: u.NoWait,
+		}
+		a.Update = nil
+		bookQueue(a, x.report)
+		return taken
+	})},
+	{"CountStart", "p", "", func(a *state.App, x args) error { return a.CountStart(x.boot) }, func(a *state.App, x args) outcome {
+		a.Pending.Starts++
+		a.Pending.Boot = x.boot
+		return taken
+	}},
+	{"Runs", "pr", "", func(a *state.App, x args) error { return a.Runs() }, func(a *state.App, x args) outcome {
+		if a.Pending.Runs {
+			return nothing
+		}
+		a.Pending.Runs = true
+		return taken
+	}},
+	{"Confirm", "pr", "success", func(a *state.App, x args) error { return a.Confirm(x.report) },
+		func(a *state.App, x args) outcome { return bookSuccess(a, a.Pending.Version, x.report) }},
+	{"Revert", "pr", "failure", func(a *state.App, x args) error { return a.Revert(x.report, x.maybe()) },
+		func(a *state.App, x args) outcome { return bookFailure(a, a.Pending.Version, x) }},
+	{"Refuse", "-", "failure", func(a *state.App, x args) error { return a.Refuse(x.report, x.hold()) }, func(a *state.App, x args) outcome {
+		if x.kind == state.WaitAge && (a.Seen == nil || a.Seen.Identity != identity(x.version)) {
+			a.Seen = &state.Seen{Identity: identity(x.version), At: x.report.At}
+		}
+		bookHold(a, x.hold(), x.report.At)
+		bookConclude(a, x.report)
+		return taken
+	}},
+	{"Same", "-", "success", func(a *state.App, x args) error { return a.Same(x.report) }, func(a *state.App, x args) outcome {
+		a.Wait, a.Tried, a.Seen = nil, nil, nil
+		bookConclude(a, x.report)
+		return taken
+	}},
+	{"Lift", "-gfFopr", "", func(a *state.App, x args) error { return a.Lift() }, func(a *state.App, x args) outcome {
+		if a.Wait == nil || a.Wait.Kind != state.WaitRefused && a.Wait.Until.IsZero() {
+			return nothing
+		}
+		a.Wait.Kind, a.Wait.Until = state.WaitBackoff, time.Time{}
+		return taken
+	}},
+	{"Checked", "-gfFopr", "", func(a *state.App, x args) error { return a.Checked(x.now) }, func(a *state.App, x args) outcome {
+		switch held := bookHeld(a, x.now); {
+		case held:
+			a.LastCheck = x.now
+		case !a.Wedged:
+			return nothing
+		}
+		a.Wedged = false
+		return taken
+	}},
+	{"Postpone", "-gfFopr", "", func(a *state.App, x args) error { return a.Postpone(x.until) }, func(a *state.App, x args) outcome {
+		if a.NotBefore.Equal(x.until) {
+			return nothing
+		}
+		a.NotBefore = x.until
+		return taken
+	}},
+	{"Send", "-gfFopr", "", func(a *state.App, x args) error {
+		for range x.burst {
+			if err := a.Send(x.report); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(a *state.App, x args) outcome {
+		if x.report.Type == 3 && phase(a) != "-" {
+			return refused
+		}
+		x.report.User = true
+		for range x.burst {
+			bookQueue(a, x.report)
+		}
+		return taken
+	}},
+	{"Delivered", "-gfFopr", "", func(a *state.App, x args) error { return a.Delivered(x.seqs...) }, func(a *state.App, x args) outcome {
+		var left []state.Report
+		for _, r := range a.Outbox {
+			if !slices.Contains(x.seqs, r.Seq) {
+				left = append(left, r)
+			}
+		}
+		if len(left) == len(a.Outbox) {
+			return nothing
+		}
+		a.Outbox = left
+		return taken
+	}},
+	{"Wedge", "-", "failure", func(a *state.App, x args) error { return a.Wedge(x.report, 3) }, func(a *state.App, x args) outcome {
+		for _, r := range a.Outbox {
+			if r.Type == 3 {
+				return nothing
+			}
+		}
+		held := bookHeld(a, x.report.At)
+		if held {
+			a.LastCheck = x.report.At
+		}
+		switch {
+		case a.Last != nil && a.Last.Resends == 3:
+			if !held {
+				return nothing
+			}
+		case a.Last != nil:
+			r := a.Last.Report
+			r.At, r.Channel = x.report.At, x.report.Channel
+			a.Last.Resends++
+			bookQueue(a, r)
+		case a.Wedged:
+			bookConclude(a, x.report)
+			a.Last.Resends = 1
+		default:
+			a.Wedged = true
+		}
+		return taken
+	}},
+}
+
+// drawArgs draws what a transition is given; mostly what fits.
+func drawArgs(t *rapid.T, r rule, a *state.App, now time.Time) args {
+	reports := []state.Report{started, finished, ready, complete, restart, failure}
+	fits := slices.DeleteFunc(slices.Clone(reports), func(q state.Report) bool { return r.report != "" && tells(q) != r.report })
+	if rapid.IntRange(0, 9).Draw(t, "any report") == 0 {
+		fits = reports
+	}
+	x := args{
+		version: rapid.SampledFrom([]string{"2.0.0", "2.1.0", "3.0.0"}).Draw(t, "version"),
+		report:  at(rapid.SampledFrom(fits).Draw(t, "report"), now),
+		payload: rapid.SampledFrom([]string{`[1]`, `[1]`, `[2]`, ``}).Draw(t, "payload"),
+		kind:    rapid.SampledFrom([]state.WaitKind{state.WaitBackoff, state.WaitRefused, state.WaitDefer, state.WaitAge}).Draw(t, "kind"),
+		wait:    rapid.Bool().Draw(t, "wait"),
+		now:     now,
+		boot:    rapid.SampledFrom([]string{"", "boot-1", "boot-2"}).Draw(t, "boot"),
+		fails:   rapid.IntRange(0, 5).Draw(t, "failures"),
+		burst:   rapid.SampledFrom([]int{1, 1, 1, 40, 200}).Draw(t, "burst"),
+	}
+	if a.Update != nil && rapid.IntRange(0, 3).Draw(t, "any release") > 0 {
+		x.version = a.Update.Version
+	}
+	if hours := rapid.IntRange(0, 30).Draw(t, "hours"); hours > 0 {
+		x.until = now.Add(time.Duration(hours) * time.Hour)
+	}
+	if rapid.IntRange(0, 9).Draw(t, "another grant") == 0 {
+		x.seq = 1
+	}
+	if n := len(a.Outbox); n > 0 {
+		for range rapid.IntRange(0, 3).Draw(t, "delivered") {
+			x.seqs = append(x.seqs, a.Outbox[rapid.IntRange(0, n-1).Draw(t, "which")].Seq)
+		}
+	}
+	return x
+}
