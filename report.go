@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/state"
@@ -24,7 +25,7 @@ func (c *Client) report(a *app, t omaha.EventType, result omaha.EventResult, pre
 // complete reports success: 3/1, but 3/2 for Flatcar's own app, of which Nebraska only logs a 3/1.
 func (c *Client) complete(a *app, previous, next, session string, now time.Time) state.Report {
 	result := omaha.EventResultSuccess
-	if a.key == omaha.FlatcarAppID {
+	if strings.Trim(a.key, "{}") == omaha.FlatcarAppID { // Omaha's ids may stand in braces
 		result = omaha.EventResultSuccessReboot
 	}
 	return c.report(a, omaha.EventTypeUpdateComplete, result, previous, next, session, now)
