@@ -114,6 +114,9 @@ func (r *reference) check() error {
 	if r.registry == dockerHub && r.repository != "" && !strings.Contains(r.repository, "/") {
 		r.repository = "library/" + r.repository
 	}
+	if joinedDigest().MatchString("/" + r.repository[strings.LastIndexByte(r.repository, '/')+1:] + ":" + r.tag) {
+		return errors.New("a digest needs a repository before it")
+	}
 	if len(r.repository) > 255 || !repositoryGrammar().MatchString(r.repository) {
 		return fmt.Errorf("%q is no repository (lower case letters, digits, single . _ / and - between them)", r.repository)
 	}

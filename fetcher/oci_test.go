@@ -11,10 +11,10 @@ import (
 
 func TestOCI_pullsThisPlatformOfAnIndex(t *testing.T) {
 	h := newHub(t)
-	arm := h.pushImage("ns/app", "linux/arm64", noise(1, 5000))
-	amd := h.pushImage("ns/app", "linux/amd64", noise(2, 300_000), noise(3, 20_000))
-	index := h.pushIndex("ns/app", arm.manifest, amd.manifest)
-	h.spoil(nil)
+	arm := h.PushImage("ns/app", "linux/arm64", noise(1, 5000))
+	amd := h.PushImage("ns/app", "linux/amd64", noise(2, 300_000), noise(3, 20_000))
+	index := h.PushIndex("ns/app", arm.Manifest, amd.Manifest)
+	h.Spoil(nil)
 
 	job := newImageJob(t, h.ref("ns/app", index))
 	var calls, last, total int64
@@ -26,47 +26,47 @@ func TestOCI_pullsThisPlatformOfAnIndex(t *testing.T) {
 	}
 	p := mustPull(t, quickOCI(), job)
 
-	if p.Digest != amd.manifest.Digest.String() || p.Reference != h.ref("ns/app", index) || p.Path != filepath.Join(job.Dir, "image") {
+	if p.Digest != amd.Manifest.Digest.String() || p.Reference != h.ref("ns/app", index) || p.Path != filepath.Join(job.Dir, "image") {
 		t.Errorf("got %+v", p)
 	}
-	if want := amd.bytes() + amd.manifest.Size + index.Size; p.Size != want || last != want || total != want || calls < 3 {
+	if want := amd.Size() + index.Size; p.Size != want || last != want || total != want || calls < 3 {
 		t.Errorf("%d bytes, progress %d of %d in %d calls; want %d", p.Size, last, total, calls, want)
 	}
-	if n := len(h.gets("")); n != 5 {
-		t.Errorf("%d requests: %v", n, h.gets(""))
+	if n := len(h.asked("")); n != 5 {
+		t.Errorf("%d requests: %v", n, h.asked(""))
 	}
 }
 
 func TestOCI_secondReleaseMovesOnlyWhatChanged(t *testing.T) {
 	h := newHub(t)
-	first := h.pushImage("ns/app", "linux/amd64", noise(1, 100_000), noise(2, 200_000))
-	second := h.pushImage("ns/app", "linux/amd64", noise(1, 100_000), noise(3, 50_000))
-	job := newImageJob(t, h.ref("ns/app", first.manifest))
+	first := h.PushImage("ns/app", "linux/amd64", noise(1, 100_000), noise(2, 200_000))
+	second := h.PushImage("ns/app", "linux/amd64", noise(1, 100_000), noise(3, 50_000))
+	job := newImageJob(t, h.ref("ns/app", first.Manifest))
 	mustPull(t, quickOCI(), job)
-	h.spoil(nil)
+	h.Spoil(nil)
 
 	var report fetcher.Pull
 	o := quickOCI()
 	o.Report = func(p fetcher.Pull) { report = p }
-	job.Source.URLs[0] = h.ref("ns/app", second.manifest)
+	job.Source.URLs[0] = h.ref("ns/app", second.Manifest)
 	job.Dir = filepath.Join(filepath.Dir(job.Dir), "1")
 	mustPull(t, o, job)
 
-	if got, want := h.bytes(""), second.manifest.Size+second.config.Size+50_000; got != want {
-		t.Errorf("%d bytes moved, want %d: %v", got, want, h.gets(""))
+	if got, want := h.Bytes(""), second.Manifest.Size+second.Config.Size+50_000; got != want {
+		t.Errorf("%d bytes moved, want %d: %v", got, want, h.asked(""))
 	}
 	reused := slices.IndexFunc(report.Blobs, func(b fetcher.PulledBlob) bool { return b.Reused })
-	if len(report.Blobs) != 4 || reused < 0 || report.Blobs[reused].Digest != first.layers[0].Digest.String() || report.Blobs[reused].Received != 0 {
+	if len(report.Blobs) != 4 || reused < 0 || report.Blobs[reused].Digest != first.Layers[0].Digest.String() || report.Blobs[reused].Received != 0 {
 		t.Errorf("report %+v", report)
 	}
 }
 
 func TestOCI_finishedImageNeedsNoRegistry(t *testing.T) {
 	h := newHub(t)
-	img := h.pushImage("ns/app", "linux/amd64", noise(1, 100_000))
-	job := newImageJob(t, h.ref("ns/app", img.manifest))
+	img := h.PushImage("ns/app", "linux/amd64", noise(1, 100_000))
+	job := newImageJob(t, h.ref("ns/app", img.Manifest))
 	first := mustPull(t, quickOCI(), job)
-	h.Close()
+	h.server.Close()
 	if again := mustPull(t, quickOCI(), job); again != first {
 		t.Errorf("got %+v, then %+v", first, again)
 	}
