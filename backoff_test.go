@@ -393,3 +393,39 @@ func TestBackoff_installedByHand(t *testing.T) {
 		simWant(t, "version", m.status().Version, "3.0.0")
 	})
 }
+
+// A server that asks for no check before a time means it, whatever comes in between.
+func TestServerDelay_outlastsTheAttempt(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		verdict simVerdict
+		restart bool
+	}{
+		{"success", simInstalls, false},
+		{"failure", simFails, false},
+		{"deferral", func(o omahaclient.UpdateOffer) error { return o.Defer(time.Hour) }, false},
+		{"restart of the program", simInstalls, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *simWorld) {
+				simPublish(w.channel(testserver.Policy{}), "2.0.0")
+				w.Fail(1, testserver.Extra("Retry-After", "36000"))
+				m := w.machine("m")
+				m.decides(tt.verdict)
+				m.start()
+				m.run()
+				simUntil(t, "an offer", 15*time.Minute, func() bool { return len(m.seen()) == 1 })
+				if tt.restart {
+					m.kill()
+					m.start()
+					m.run()
+				}
+				simPass(20 * time.Hour)
+				checks := simChecks(m.contacts(time.Time{}))
+				if wait := checks[1].at.Sub(checks[0].at); wait < 10*time.Hour || wait > 11*time.Hour+30*time.Minute {
+					t.Errorf("next check %v after the one that asked for 10 hours", wait)
+				}
+			})
+		})
+	}
+}

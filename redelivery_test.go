@@ -97,8 +97,7 @@ func TestRedelivery_olderThanAnHourIsGivenBack(t *testing.T) {
 		simWant(t, "offers of a dead process", m.status().Phase, omahaclient.Idle)
 		m.run()
 		synctest.Wait()
-		words := simWords(m.contacts(since))
-		simList(t, "first contacts", words[:2], "ping", "3/0:36 ping check")
+		simList(t, "first contacts", simFirst(2, simWords(m.contacts(since))), "ping", "3/0:36 ping check")
 		simWant(t, "offers", len(m.seen()), 2)
 		simWant(t, "attempt", m.last().Attempt, 2)
 		m.payloadIs(m.last(), "2.0.0")
@@ -159,9 +158,7 @@ func TestRedelivery_resumesADownload(t *testing.T) {
 		m := w.machine("m")
 		m.start()
 		m.run()
-		for w.fetched("2.0.0") == 0 {
-			simPass(time.Second)
-		}
+		simUntil(t, "a download", 15*time.Minute, func() bool { return w.fetched("2.0.0") == 1 })
 		m.kill()
 		simPass(30 * time.Minute)
 		m.start()
@@ -267,6 +264,17 @@ func TestDefer_keepsThePayloadAndPings(t *testing.T) {
 	}
 }
 
+func TestDefer_liftedByCheckNow(t *testing.T) {
+	simHolding(t, func(t *testing.T, w *simWorld, _ *testserver.Group, m *simMachine) {
+		simNoError(t, "defer", m.last().Defer(30*simDay))
+		simPass(time.Hour)
+		simNoError(t, "check now", m.client.CheckNow(t.Context()))
+		synctest.Wait()
+		simWant(t, "offers", len(m.seen()), 2)
+		simWant(t, "downloads", w.fetched("2.0.0"), 1)
+	})
+}
+
 // What was deferred is dropped if the server has something else by then.
 func TestDefer_superseded(t *testing.T) {
 	simHolding(t, func(t *testing.T, w *simWorld, g *testserver.Group, m *simMachine) {
@@ -302,4 +310,53 @@ func TestDefer_freesTheGroupsSlot(t *testing.T) {
 		simPass(90 * time.Minute)
 		simWant(t, "offers to the second", len(second.seen()), 1)
 	})
+}
+
+// Checks that change nothing write nothing: flash wears out.
+func TestJournal_checksWriteNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		quiet func(w *simWorld)
+	}{
+		{"no update", func(*simWorld) {}},
+		{"updates disabled", func(w *simWorld) {
+			simPublish(w.group, "9.0.0")
+			w.groupOff()
+		}},
+		{"channel without a package", func(w *simWorld) { w.group.Unpublish() }},
+		{"server down", func(w *simWorld) { w.Offline(true) }},
+		{"server answers with a page", func(w *simWorld) { w.Fail(-1, testserver.HTMLPage()) }},
+		{"in progress for ever", func(w *simWorld) {
+			w.machines[0].wedgeAlways()
+			simPass(6 * time.Hour) // told all there is to tell
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *simWorld) {
+				simPublish(w.channel(testserver.Policy{}), "2.0.0")
+				m := w.machine("m")
+				m.decides(simFails)
+				m.start(simAppAt("1.0.0"))
+				m.run()
+				simPass(20 * time.Minute)
+				simWant(t, "offers", len(m.seen()), 1)
+				simPublish(w.group, "1.0.0") // withdrawn; that it failed is remembered
+				tt.quiet(w)
+				simPass(time.Hour)
+				before := m.journal()
+				simPass(simDay)
+				if !bytes.Equal(m.journal(), before) {
+					t.Error("the journal was written to in a day of checks that changed nothing")
+				}
+			})
+		})
+	}
+}
+
+// journal is the journal's file.
+func (m *simMachine) journal() []byte {
+	m.world.t.Helper()
+	content, err := os.ReadFile(filepath.Join(m.dir, "journal.db"))
+	simNoError(m.world.t, "read journal", err)
+	return content
 }

@@ -74,7 +74,7 @@ func simSettle(t *testing.T, m *simMachine, way string) {
 		m.run()
 		simPass(time.Second)
 	case "flush":
-		simNoError(t, "flush", m.client.Flush(t.Context()))
+		simNoError(t, "flush", m.flush())
 	case "round":
 		simNoError(t, "round", m.once())
 	}

@@ -306,8 +306,7 @@ func TestRestart_openOfferForAnotherVersion(t *testing.T) {
 				m.start(simAppAt(tt.version))
 				m.run()
 				simPass(time.Second)
-				events := simEvents(m.contacts(since))
-				simList(t, "first event", events[:min(1, len(events))], "3/0:36")
+				simList(t, "first event", simFirst(1, simEvents(m.contacts(since))), "3/0:36")
 				simWant(t, "offers", len(m.seen()), tt.offers)
 				if tt.offers == 2 {
 					simWant(t, "current version of the offer", m.last().CurrentVersion, tt.version)

@@ -176,9 +176,21 @@ func (m *simMachine) serve(stream <-chan omahaclient.UpdateOffer) {
 
 // once makes a round, as a cron job does.
 func (m *simMachine) once() error {
-	m.serve(m.client.UpdatesOnce(context.Background()))
+	ctx, cancel := context.WithTimeout(context.Background(), simPatience)
+	defer cancel()
+	m.serve(m.client.UpdatesOnce(ctx))
 	return m.client.Err()
 }
+
+// flush waits for the delivery of all reports.
+func (m *simMachine) flush() error {
+	ctx, cancel := context.WithTimeout(context.Background(), simPatience)
+	defer cancel()
+	return m.client.Flush(ctx)
+}
+
+// simPatience is for what must end by itself.
+const simPatience = 10 * simDay
 
 // decides changes what the program does with offers from now on.
 func (m *simMachine) decides(v simVerdict) {
@@ -341,6 +353,9 @@ func simEvents(contacts []simContact) []string {
 	}
 	return list
 }
+
+// simFirst are the first n words, or what there is of them.
+func simFirst(n int, words []string) []string { return words[:min(n, len(words))] }
 
 // simHistory is what the server wrote down about an instance: "granted, downloading, error 9".
 func simHistory(i testserver.Instance) string {

@@ -155,12 +155,10 @@ func TestWedge_isFreedAtTheSecondSighting(t *testing.T) {
 		m.run()
 		simPass(4 * time.Minute)
 		simList(t, "before the first check", simWords(m.contacts(time.Time{})))
-		for len(simChecks(m.contacts(time.Time{}))) < 1 {
-			simPass(30 * time.Second)
-		}
+		simUntil(t, "a check", 15*time.Minute, func() bool { return len(m.contacts(time.Time{})) == 1 })
 		simList(t, "after the first check", simWords(m.contacts(time.Time{})), "ping check")
 		simPass(time.Minute)
-		simList(t, "after the second check", simWords(m.contacts(time.Time{}))[:3], "ping check", "ping check", "3/0:1")
+		simList(t, "after the second check", simFirst(3, simWords(m.contacts(time.Time{}))), "ping check", "ping check", "3/0:1")
 		simPass(90 * time.Minute)
 		simWant(t, "record", m.record().Status, testserver.Complete)
 		simWant(t, "history", simHistory(m.record()), "error 1, granted, downloading, downloaded, complete")
