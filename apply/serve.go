@@ -1,0 +1,177 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nebraska/omahaclient"
+)
+
+// DefaultGrace is how long an update being applied may go on after the end of Serve's ctx.
+const DefaultGrace = 30 * time.Second
+
+// Serve ranges over client.Updates(ctx), applies each offer (apps side by side, one at a time per app) and settles it,
+// exactly once: with the Applier's error, or with what it panicked with. It returns client.Err() when the stream has
+// closed and no Applier runs any more.
+//
+// When ctx ends, updates that are being applied get DefaultGrace to finish; then the ctx that their Applier got ends too.
+// An Applier that fails because of that leaves its offer unsettled: it comes again with the next stream.
+//
+// Where an update asks for a restart by a way of its own (Binary.Restart), Serve ends the stream, lets the other apps'
+// updates finish, and restarts the program or returns an error that is omahaclient.ErrRestartRequired.
+func Serve(ctx context.Context, client *omahaclient.Client, a Applier) error {
+	return Server{}.Serve(ctx, client, a)
+}
+
+// Server is Serve with settings. The zero Server is what Serve uses.
+type Server struct {
+	Grace  time.Duration // for updates being applied when ctx ends; 0: DefaultGrace, below 0: none
+	Logger *slog.Logger  // nil: discard
+}
+
+// Serve is as the function of that name.
+func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier) error {
+	if err := s.complete(client, a); err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	applying, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+
+	run := &serving{Server: s, client: client, applier: a, streaming: ctx, applying: applying, end: end, turns: map[string]*sync.Mutex{}}
+	for _, app := range client.Status() {
+		run.resuming.Go(func() { run.resume(app.AppID) })
+	}
+	for offer := range client.Updates(ctx) {
+		turn := run.turn(offer.AppID)
+		run.work.Go(func() {
+			turn.Lock()
+			defer turn.Unlock()
+			run.one(offer)
+		})
+	}
+	grace := time.AfterFunc(max(s.Grace, 0), func() { stop(context.Cause(ctx)) })
+	run.work.Wait()
+	grace.Stop()
+	end(omahaclient.ErrClosed) // the stream may have ended by Close; nothing is to be resumed any more
+	run.resuming.Wait()
+	if r := run.restart; r != nil {
+		return r.restart(client)
+	}
+	return client.Err()
+}
+
+// complete fills in the defaults, and finds what would fail each update.
+func (s *Server) complete(client *omahaclient.Client, a Applier) error {
+	if s.Grace == 0 {
+		s.Grace = DefaultGrace
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	mux, ok := a.(Mux)
+	if !ok {
+		return nil
+	}
+	var errs []error
+	for _, app := range client.Status() {
+		if mux.applier(app.AppID) == nil {
+			errs = append(errs, noApplier(app.AppID))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serving is a Serve under way.
+type serving struct {
+	Server
+
+	client    *omahaclient.Client
+	applier   Applier
+	streaming context.Context //nolint:containedctx // Serve's own, for as long as it runs
+	applying  context.Context //nolint:containedctx // what Appliers get: streaming and the grace
+	end       context.CancelCauseFunc
+	turns     map[string]*sync.Mutex // by app; Serve's goroutine alone uses the map
+	work      sync.WaitGroup         // offers
+	resuming  sync.WaitGroup
+
+	mu      sync.Mutex // guards restart
+	restart *restartError
+}
+
+func (s *serving) turn(appID string) *sync.Mutex {
+	if s.turns[appID] == nil {
+		s.turns[appID] = &sync.Mutex{}
+	}
+	return s.turns[appID]
+}
+
+// one applies one offer and settles it.
+func (s *serving) one(offer omahaclient.UpdateOffer) {
+	settled := false
+	defer func() {
+		if !settled { // by runtime.Goexit in the Applier: safely cannot return
+			s.settle(offer, errors.New("the Applier ended its goroutine"))
+		}
+	}()
+	err := s.applying.Err()
+	if err == nil {
+		err = safely(func() error { return s.applier.Apply(s.applying, offer) })
+	}
+	settled = true
+	if s.interrupted(err) {
+		s.Logger.Info("update interrupted, it comes again", "app_id", offer.AppID, "version", offer.Version, "error", err)
+		return
+	}
+	s.settle(offer, err)
+}
+
+// interrupted reports whether an Applier failed because ctx ended.
+func (s *serving) interrupted(err error) bool {
+	switch {
+	case err == nil || errors.Is(err, omahaclient.ErrRestartRequired) || s.streaming.Err() == nil:
+		return false
+	case s.applying.Err() != nil:
+		return true // whatever it says: killed children do not speak of contexts
+	default:
+		return errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(s.streaming))
+	}
+}
+
+func (s *serving) settle(offer omahaclient.UpdateOffer, verdict error) {
+	err := offer.Ack(verdict)
+	if err != nil && !errors.Is(err, omahaclient.ErrSettled) { // by the Applier itself
+		s.Logger.Error("verdict not on disk", "app_id", offer.AppID, "version", offer.Version, "verdict", verdict, "error", err)
+	}
+	s.note(verdict)
+}
+
+// note ends the stream where err asks for the program's restart.
+func (s *serving) note(err error) {
+	var r *restartError
+	if !errors.As(err, &r) || r.how == RestartByUser {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.restart == nil {
+		s.restart = r
+	}
+	s.end(fmt.Errorf("%w: %w", errRestarting, omahaclient.ErrRestartRequired))
+}
+
+var errRestarting = errors.New("the program is about to restart")
+
+// resume lets the app's Applier end what an earlier process of the program began.
+func (s *serving) resume(appID string) {
+	err := safely(func() error { return resume(s.streaming, s.applier, s.client, appID) })
+	if err != nil && s.streaming.Err() == nil {
+		s.Logger.Warn("update resumed after a restart", "app_id", appID, "error", err)
+	}
+	s.note(err)
+}
