@@ -172,20 +172,25 @@ func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetc
 	}
 	tell := newTeller(c.cfg.progress, Progress{AppID: a.id, Version: u.Version, Payload: src.Name, Total: src.Size})
 	job.Progress = tell.progress
+	key := work(src)
 	run := func(ctx context.Context) (fetcher.Payload, error) {
 		started()
-		return c.cfg.fetchers.Fetch(ctx, job)
+		p, err := c.cfg.fetchers.Fetch(ctx, job)
+		if err == nil {
+			c.remember(key, p.Path) // before those who share the run look for it
+		}
+		return p, err
 	}
-	key := work(src)
 	c.adopt(key, job.Dir)
 	p, shared, err := c.pool.Do(ctx, a.key, key, run)
+	for shared && err != nil && ctx.Err() == nil {
+		// The leader has addresses of its own; that they fail says nothing of ours.
+		p, shared, err = c.pool.Do(ctx, a.key, key, run)
+	}
 	if err == nil && shared {
 		// The leader's copy belongs to its app, which may move or change it: take our own, and look at it ourselves.
 		c.adopt(key, job.Dir)
 		p, _, err = c.pool.Do(ctx, a.key, "", run)
-	}
-	if err == nil {
-		c.remember(key, p.Path)
 	}
 	tell.finish(p.Size, err)
 	return p, err
