@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -14,8 +15,9 @@ import (
 // writes for all; so no goroutine is needed. When a transaction fails, its records stand in memory, Do returns the
 // cause, and they are written again with the next transaction or by Sync.
 type Journal struct {
-	writer sync.Mutex // held while a transaction is written; guards store
+	writer sync.Mutex // held while a transaction is written; guards store and last
 	store  *store
+	last   int // how many transitions the last transaction held
 
 	mu      sync.Mutex      // guards what follows; taken after writer
 	newest  map[string]*App // after every transition that was accepted
@@ -29,6 +31,7 @@ type Journal struct {
 type batch struct {
 	apps   map[string]*App   // nil: delete
 	values map[string][]byte // as written; nil: delete
+	size   int               // how many transitions are in it
 	done   chan struct{}     // closed when it is written, or cannot be
 	err    error             // why it cannot be; valid once done is closed
 }
@@ -125,6 +128,7 @@ func (j *Journal) accept(id string, fn func(*App) (*App, error)) (b *batch, lead
 	}
 	b, lead = j.open()
 	b.apps[id], b.values[id] = a, v
+	b.size++
 	return b, lead, nil
 }
 
@@ -140,14 +144,30 @@ func (j *Journal) open() (b *batch, lead bool) {
 func (j *Journal) commit(b *batch, lead bool) error {
 	if lead {
 		j.writer.Lock()
+		j.gather(b)
 		j.take(b)
 		b.err = j.write(b)
 		j.show(b)
-		j.writer.Unlock()
 		close(b.done)
+		j.writer.Unlock()
 	}
 	<-b.done
 	return b.err
+}
+
+// gather lets those run first who are about to join b: whoever the transaction before has just set free. Without it,
+// goroutines that write one thing after the other would take turns in two halves, with twice the transactions.
+func (j *Journal) gather(b *batch) {
+	size := func() int {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return b.size
+	}
+	for n, more := 0, size(); more > n && more < j.last; more = size() {
+		n = more
+		runtime.Gosched()
+	}
+	j.last = size()
 }
 
 // take closes b, the next transaction, to further transitions, and adds what earlier ones left unsaved.
