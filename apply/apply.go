@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -87,17 +86,9 @@ func safely(fn func() error) (err error) {
 	return fn()
 }
 
-// refused says that an update was refused before anything was replaced.
-func refused(err error) error { return coded(err, omaha.ExitPostInstall) }
+// refused says that an update was refused before anything was replaced. Its code hides those within err: an exit status is
+// none of Omaha's codes.
+func refused(err error) error { return omahaclient.WithCode(err, omaha.ExitPostInstall) }
 
 // rolledBack says that the version from before was put back.
-func rolledBack(err error) error { return coded(err, omaha.ExitRolledBack) }
-
-// coded gives err a code, unless it has one.
-func coded(err error, code omaha.ExitCode) error {
-	var own interface{ ExitCode() int }
-	if err == nil || errors.As(err, &own) {
-		return err
-	}
-	return omahaclient.WithCode(err, code)
-}
+func rolledBack(err error) error { return omahaclient.WithCode(err, omaha.ExitRolledBack) }
