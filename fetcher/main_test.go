@@ -16,5 +16,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if os.Getenv(pullEnv) != "" { // a process that is to be killed
+		os.Exit(pullMain(os.Args[1:]))
+	}
 	goleak.VerifyTestMain(m)
 }
