@@ -199,7 +199,7 @@ func (m *model) damage(t *rapid.T) {
 	a := deepCopy(m.get(appA))
 	a.NotBefore = m.now.Add(-time.Minute) // nothing else sets such a time
 	m.set(appA, a)
-	must(t, m.real.Journal.Do(appA, func(real *state.App) error { return real.Postpone(a.NotBefore) }))
+	must(t, m.real.Journal.Do(appA, func(got *state.App) error { return got.Postpone(a.NotBefore) }))
 }
 
 // crash abandons the journal and starts on what is on disk.

@@ -31,7 +31,8 @@ const (
 	maxDepth      = 32
 )
 
-var native = binary.NativeEndian
+func u32(b []byte, at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
+func u64(b []byte, at int) uint64 { return binary.NativeEndian.Uint64(b[at:]) }
 
 // meta is what one of the two first pages says about the rest.
 type meta struct {
@@ -107,13 +108,13 @@ func parseMeta(b []byte) (m meta, ok bool) {
 	sum := fnv.New64a()
 	_, _ = sum.Write(b[:metaSize-8])
 	m = meta{
-		pageSize: uint64(native.Uint32(b[8:])),
-		root:     native.Uint64(b[16:]),
-		freelist: native.Uint64(b[32:]),
-		pages:    native.Uint64(b[40:]),
-		tx:       native.Uint64(b[48:]),
+		pageSize: uint64(u32(b, 8)),
+		root:     u64(b, 16),
+		freelist: u64(b, 32),
+		pages:    u64(b, 40),
+		tx:       u64(b, 48),
 	}
-	return m, native.Uint32(b) == boltMagic && native.Uint32(b[4:]) == boltVersion && native.Uint64(b[metaSize-8:]) == sum.Sum64()
+	return m, u32(b, 0) == boltMagic && u32(b, 4) == boltVersion && u64(b, metaSize-8) == sum.Sum64()
 }
 
 // page is one page, with those that it flows over into.
@@ -125,7 +126,7 @@ type page struct {
 }
 
 func parsePage(b []byte) page {
-	return page{id: native.Uint64(b), flags: native.Uint16(b[8:]), count: int(native.Uint16(b[10:])), bytes: b}
+	return page{id: u64(b, 0), flags: binary.NativeEndian.Uint16(b[8:]), count: int(binary.NativeEndian.Uint16(b[10:])), bytes: b}
 }
 
 // take reads a page, to which nothing else may refer.
@@ -138,7 +139,7 @@ func (p *pages) take(id uint64) (page, error) {
 	if _, err := p.file.ReadAt(head[:], at); err != nil {
 		return page{}, broken("page %d: %w", id, err)
 	}
-	overflow := uint64(native.Uint32(head[12:]))
+	overflow := uint64(u32(head[:], 12))
 	if got := parsePage(head[:]).id; got != id || overflow >= p.meta.pages-id {
 		return page{}, broken("page %d says it is %d and flows over into %d more", id, got, overflow)
 	}
@@ -171,13 +172,13 @@ func (p *pages) freelist() error {
 	}
 	ids, count := pg.bytes[headerSize:], uint64(pg.count)
 	if pg.count == countBeyond {
-		count, ids = native.Uint64(ids), ids[8:]
+		count, ids = u64(ids, 0), ids[8:]
 	}
 	if pg.flags != freelistPage || count > uint64(len(ids)/8) {
 		return broken("page %d is no list of %d free pages", pg.id, count)
 	}
 	for i := range count {
-		if err := p.claim(native.Uint64(ids[8*i:])); err != nil {
+		if err := p.claim(u64(ids, int(8*i))); err != nil {
 			return err
 		}
 	}
@@ -237,11 +238,11 @@ func (pg page) elements(low, high []byte) ([]element, error) {
 	for i := range list {
 		at := uint64(headerSize + elementSize*i)
 		b := pg.bytes[at:]
-		e := element{below: native.Uint64(b[8:])}
-		pos, keySize, valueSize := native.Uint32(b), uint64(native.Uint32(b[4:])), uint64(0)
+		e := element{below: u64(b, 8)}
+		pos, keySize, valueSize := u32(b, 0), uint64(u32(b, 4)), uint64(0)
 		if pg.flags == leafPage {
-			e.flags, pos = native.Uint32(b), native.Uint32(b[4:])
-			keySize, valueSize = uint64(native.Uint32(b[8:])), uint64(native.Uint32(b[12:]))
+			e.flags, pos = u32(b, 0), u32(b, 4)
+			keySize, valueSize = uint64(u32(b, 8)), uint64(u32(b, 12))
 		}
 		if at+uint64(pos) != end || keySize+valueSize > uint64(len(pg.bytes))-end {
 			return nil, broken("page %d: element %d has its content in a wrong place", pg.id, i)
@@ -269,7 +270,7 @@ func (p *pages) bucket(b element, fn emit) error {
 		}
 		return fn(name, e.key, e.value)
 	}
-	if root := native.Uint64(b.value); root != 0 {
+	if root := u64(b.value, 0); root != 0 {
 		return p.tree(root, nil, nil, 0, inner)
 	}
 	if len(b.value) < bucketSize+headerSize {

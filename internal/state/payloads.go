@@ -54,7 +54,7 @@ func (d *Dir) mkdir(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make payload folder: %w", err)
 	}
-	defer root.Close() //nolint:errcheck // nothing was written through it
+	defer root.Close()
 	if err := root.MkdirAll(filepath.FromSlash(name), 0o700); err != nil {
 		return "", fmt.Errorf("make payload folder: %w", err)
 	}
@@ -89,7 +89,7 @@ func (d *Dir) within(fn func(*os.Root) error) error {
 	if err != nil {
 		return fmt.Errorf("clean payload folders: %w", err)
 	}
-	defer root.Close() //nolint:errcheck // nothing was written through it
+	defer root.Close()
 	if err := fn(root); err != nil {
 		return fmt.Errorf("clean payload folders: %w", err)
 	}

@@ -134,7 +134,7 @@ func bookQueue(a *state.App, r state.Report) {
 			auto = append(auto, i)
 		}
 	}
-	victims := append(auto, user...)
+	victims := slices.Concat(auto, user)
 	a.Outbox = append(a.Outbox, r)
 	switch n := len(a.Outbox); {
 	case n > 64 && len(victims) > 0:

@@ -87,7 +87,7 @@ func (s *store) read() (map[string]*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	return s.readFrom(f, info.Size())
 }
 

@@ -3,6 +3,7 @@ package state_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -179,7 +180,7 @@ func TestSucceed_clearsAll(t *testing.T) {
 		{"by the program's word", toRunning, confirm, "13/1 14/1 800/1 3/2"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			a := take(t, journal(t), appA, append(tc.path[:len(tc.path):len(tc.path)], tc.last)...)
+			a := take(t, journal(t), appA, append(slices.Clip(tc.path), tc.last)...)
 			want(t, "version", a.Version, "2.0.0")
 			want(t, "events", events(a), tc.want)
 			if a.Update != nil || a.Pending != nil || a.Tried != nil || a.Wait != nil || a.Seen != nil {
