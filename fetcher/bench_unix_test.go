@@ -62,7 +62,10 @@ func BenchmarkHTTP_512MiB(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(benchSize * int64(len(runs)))
 	for i := 0; b.Loop(); i++ {
-		for k := range runs { // in turn, and each one first at times: the disk remembers who wrote before
+		for k := range runs { // each one first at times, and after each other one: the disk remembers who wrote before
+			if i%2 == 1 {
+				k = len(runs) - 1 - k
+			}
 			r := &runs[(k+i)%len(runs)]
 			dir := b.TempDir()
 			before := now(b)
