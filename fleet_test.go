@@ -69,7 +69,7 @@ func (w *simWorld) grants() (times []time.Time) {
 // back, and no machine tries oftener than its backoff allows.
 func TestFleet_failingReleaseAndTheQuota(t *testing.T) {
 	const machines, perPeriod, period = 200, 2, 15 * time.Minute
-	span := simDeep(1, 6) * simDay
+	span := time.Duration(simDeep(1, 6)) * simDay
 	simulate(t, func(t *testing.T, w *simWorld) {
 		simPublish(w.channel(testserver.Policy{MaxUpdates: perPeriod, Period: period}), "2.0.0")
 		tally := w.tally()
@@ -109,7 +109,7 @@ func TestFleet_failingReleaseAndTheQuota(t *testing.T) {
 // A group in safe mode lets one machine go first. What opens the gate for the others is a verdict of one that tried, even
 // where machines back off, wait for their window or are killed in between; and none of them gets the group switched off.
 func TestFleet_safeModesCanaryGateHolds(t *testing.T) {
-	machines := int(simDeep(40, 200))
+	machines := simDeep(40, 200)
 	simulate(t, func(t *testing.T, w *simWorld) {
 		g := w.channel(testserver.Policy{SafeMode: true, MaxUpdates: 4, Period: 15 * time.Minute, Timeout: time.Hour})
 		simPublish(g, "2.0.0")

@@ -73,10 +73,14 @@ func (c *Client) resume(a *app, now time.Time) error {
 // options are others.
 func moot(a *app, w *state.Wait) bool {
 	cmp, semantic := omaha.CompareVersions(w.Version, a.current)
-	if w.Kind == state.WaitRefused && w.Code == int(omaha.ExitDeferredPolicy) {
+	switch {
+	case w.Kind == state.WaitRefused && w.Code == int(omaha.ExitDeferredPolicy):
 		return a.downgrades || !semantic || cmp > 0
+	case w.Kind == state.WaitAge && a.minAge == 0:
+		return true
+	default:
+		return sameVersion(w.Version, a.current) || semantic && cmp < 0 && !a.downgrades
 	}
-	return sameVersion(w.Version, a.current) || semantic && cmp < 0 && !a.downgrades
 }
 
 const noVersion = "0.0.0"

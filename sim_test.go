@@ -3,7 +3,6 @@ package omahaclient_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -16,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/fetcher"
@@ -103,7 +101,9 @@ type simMachine struct {
 type simVerdict func(o omahaclient.UpdateOffer) error
 
 func simInstalls(o omahaclient.UpdateOffer) error { return o.Ack(nil) }
-func simFails(o omahaclient.UpdateOffer) error    { return o.Ack(errSimBroken) }
+
+func simFails(o omahaclient.UpdateOffer) error { return o.Ack(errSimBroken) }
+
 func simRestarts(o omahaclient.UpdateOffer) error { return o.Installed() }
 
 var errSimBroken = errors.New("the release does not start")
@@ -280,140 +280,6 @@ func (m *simMachine) status() omahaclient.AppStatus { return m.client.Status()[0
 func (m *simMachine) record() testserver.Instance {
 	i, _ := m.world.Instance(simApp, m.id)
 	return i
-}
-
-// simContact is an app's part in a request.
-type simContact struct {
-	testserver.AppRequest
-	at     time.Time
-	answer string
-	seen   bool // by the server
-}
-
-// contacts are those about the usual app that reached the server or a fault in front of it, from since on.
-func (m *simMachine) contacts(since time.Time) []simContact {
-	return m.contactsOf(simApp, since)
-}
-
-func (m *simMachine) contactsOf(id string, since time.Time) []simContact {
-	var list []simContact
-	for _, r := range m.world.Requests() {
-		for _, a := range r.Apps {
-			if strings.EqualFold(a.ID, id) && a.MachineID == m.id && !r.Time.Before(since) {
-				list = append(list, simContact{a, r.Time, string(r.Answer), !r.Unseen})
-			}
-		}
-	}
-	return list
-}
-
-// String is what was sent, in the order in which the server looks at it: "3/0:36 ping check".
-func (c simContact) String() string {
-	var parts []string
-	for _, e := range c.Events {
-		parts = append(parts, simEvent(e))
-	}
-	if c.Ping {
-		parts = append(parts, "ping")
-	}
-	if c.Check {
-		parts = append(parts, "check")
-	}
-	return strings.Join(parts, " ")
-}
-
-func simEvent(e testserver.Event) string {
-	text := fmt.Sprintf("%d/%d", e.Type, e.Result)
-	if e.Result == 0 {
-		text += fmt.Sprintf(":%d", e.ErrorCode)
-	}
-	return text
-}
-
-func simWords(contacts []simContact) []string {
-	var words []string
-	for _, c := range contacts {
-		words = append(words, c.String())
-	}
-	return words
-}
-
-// simChecks are the contacts that ask for an update.
-func simChecks(contacts []simContact) []simContact {
-	return slices.DeleteFunc(slices.Clone(contacts), func(c simContact) bool { return !c.Check })
-}
-
-// simEvents are the events in the order of their arrival.
-func simEvents(contacts []simContact) []string {
-	var list []string
-	for _, c := range contacts {
-		for _, e := range c.Events {
-			list = append(list, simEvent(e))
-		}
-	}
-	return list
-}
-
-// simFirst are the first n words, or what there is of them.
-func simFirst(n int, words []string) []string { return words[:min(n, len(words))] }
-
-// simHistory is what the server wrote down about an instance: "granted, downloading, error 9".
-func simHistory(i testserver.Instance) string {
-	var steps []string
-	for _, e := range i.History {
-		step := string(e.Status)
-		if e.Status == testserver.Error {
-			step += fmt.Sprintf(" %d", e.ErrorCode)
-		}
-		steps = append(steps, step)
-	}
-	return strings.Join(steps, ", ")
-}
-
-// pass lets virtual time go by, and everything that is due then happen.
-func simPass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
-// simDeep chooses how large a story is: OMAHACLIENT_DEEP=1 is for those who have time.
-func simDeep(quick, deep time.Duration) time.Duration {
-	if os.Getenv("OMAHACLIENT_DEEP") != "" {
-		return deep
-	}
-	return quick
-}
-
-// simUntil waits until cond holds.
-func simUntil(t *testing.T, what string, limit time.Duration, cond func() bool) {
-	t.Helper()
-	synctest.Wait()
-	for end := time.Now().Add(limit); !cond(); simPass(10 * time.Second) {
-		if !time.Now().Before(end) {
-			t.Fatalf("%s: not within %v", what, limit)
-		}
-	}
-}
-
-func simWant[T comparable](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: %v; want %v", what, got, want)
-	}
-}
-
-func simList(t *testing.T, what string, got []string, want ...string) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s: %q; want %q", what, got, want)
-	}
-}
-
-func simNoError(t *testing.T, what string, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
 }
 
 // simProgress is an event of a program's own that ends nothing.
