@@ -16,6 +16,42 @@ import (
 	"github.com/nebraska/omahaclient/omaha"
 )
 
+// The tests of the public contracts. What is promised, and where it is held:
+//
+//	The channel
+//	1 made, fed and closed once by the Client, after its goroutines  TestUpdates_closesAfterItsGoroutines, _closesOnce; TestClose_leavesNoGoroutine
+//	2 Err: nil before and while open, the cause afterwards           TestErr_…
+//	  a round that ended by itself; outages                          TestUpdatesOnce_… (once_test.go)
+//	3 unbuffered, nothing dropped, nothing ages                      TestUpdates_isUnbuffered, _dropsNothingThatWasNotReceived, _nothingAgesInABuffer
+//	  one open offer per app, slow consumers                         TestUpdates_oneOpenOfferPerApp, _slowConsumerDelaysNoOtherApp
+//	4 a second stream waits                                          TestUpdates_secondStreamWaits, _secondStreamMayLeaveTheQueue
+//	5 failures never close it                                        TestUpdates_failuresNeverCloseIt
+//	6 delivered again, without a download, one verdict               TestUpdates_redeliversInProcess, _redeliversToTheNextClient; redelivery_test.go
+//	UpdateOffer's fields, Attempt, files                             TestUpdateOffer_… (verdict_test.go)
+//	The verdict
+//	each one's report, codes, ErrSettled; the first wins             TestVerdict, TestVerdict_firstWinsUnderConcurrency, _ackedVersionIsCurrent
+//	after the channel closed, after Close, of a zero offer           TestVerdict_afterTheChannelClosed, _afterCloseIsErrClosed, _unbound
+//	on disk when it returns; a full disk                             TestVerdict_isDurableWhenItReturns, _diskFull; crash_test.go
+//	Ack(err) backs off, Defer pings, downgrades                      TestBackoff_…, TestDefer_…, TestDowngrade_… (hold_test.go, backoff_test.go)
+//	Installed, WithReboot, WithManualConfirm, Confirm                TestInstalled_…, TestWithReboot_…, TestConfirm… (installed_test.go, restart_test.go)
+//	The rest of Client
+//	CheckNow                                                         TestCheckNow_…; ignoring gate, backoff, delay: TestWithGate_isAskedPerApp,
+//	                                                                 TestBackoff_endsByAnotherVersionAndByCheckNow, TestRetryAfter_survivesARestart
+//	SendEvent, Flush; what delivers, and what that means             TestSendEvent_…, TestFlush, TestOutbox_delivers, _deliveredMeans; outbox_test.go
+//	Close, concurrent use                                            TestClose_…, TestClient_isSafeForConcurrentUse
+//	Status                                                           TestStatus_…
+//	New: nothing sent, no goroutine, every mistake at once           TestNew_… (options_test.go, statedir_test.go)
+//	the state directory, its lock, the machine's id and alias        TestStateDir_…, TestNew_stateLockedNamesTheDirectory, TestWithMachine…
+//	Versions                                                         TestWithApp_…, TestVersions_…, TestNew_reportsAnInvalidOption
+//	Options: schedule, floors, server-asked delays                   TestSchedule_…, TestRetryAfter_…
+//	  gate, age                                                      TestWithGate_…, TestWithMinAge_…
+//	  channel, payload type, fetchers, logger                        TestWithChannel, TestWithPayloadType, TestWithFetcher_…, TestWithLogger_…
+//	  workers, several apps                                          TestWithWorkers_…, TestApps_…
+//	  progress                                                       TestWithProgress_…
+//	  credentials for the Omaha server alone; names are labels       TestCredentials_…, TestNames_…
+//	Events by themselves, their codes, Flatcar                       TestEvents_…
+//	A server that nobody here wrote                                  TestTrivialServer_…
+
 // The channel, 1.
 
 func TestUpdates_closesAfterItsGoroutines(t *testing.T) {
