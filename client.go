@@ -170,6 +170,9 @@ func (c *Client) Err() error {
 	return c.lastErr
 }
 
+// StateDir returns the directory that the Client keeps its state in, an absolute path (see WithStateDir).
+func (c *Client) StateDir() string { return c.dir.Path }
+
 // closePatience is how long Close tries to deliver what is still to be reported.
 const closePatience = 5 * time.Second
 

@@ -77,6 +77,15 @@ func (o UpdateOffer) Defer(d time.Duration) error {
 	})
 }
 
+// StateDir returns the state directory of the offer's Client, for what an installer must remember over a crash; "" for a
+// zero UpdateOffer. Names in it that begin with the installer's own are free for its use.
+func (o UpdateOffer) StateDir() string {
+	if o.offer == nil {
+		return ""
+	}
+	return o.offer.client.StateDir()
+}
+
 // settle lets the first verdict through.
 func (o UpdateOffer) settle(verdict func(*Client, *app, *state.Update, time.Time) error) error {
 	s := o.offer

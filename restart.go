@@ -35,6 +35,7 @@ func (c *Client) restart(now time.Time) error {
 		c.cfg.logger.Warn("payloads left behind", "error", err)
 	}
 	c.collect()
+	c.endTrial()
 	err := errors.Join(errs...)
 	if refused(err) {
 		return fmt.Errorf("settle what the last run left: %w", err)
@@ -97,7 +98,7 @@ func (c *Client) resumePending(a *app, p *state.Pending, now time.Time) error {
 			return c.journal.Do(a.key, (*state.App).Runs)
 		}
 		return c.confirm(a, p, now)
-	case sameVersion(a.version, p.Previous) && !p.Runs && p.Starts+1 < maxStarts:
+	case sameVersion(a.version, p.Previous) && !p.Runs && p.Starts+1 < maxStarts && !c.rolledBack(a, p.Version):
 		return c.journal.Do(a.key, func(rec *state.App) error { return rec.CountStart(c.boot) })
 	default:
 		return c.revert(a, p, now)
@@ -140,6 +141,9 @@ func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
 	switch age := now.Sub(u.At); {
 	case a.version != "" && sameVersion(a.version, u.Version):
 		return c.succeed(a, u, now)
+	case c.rolledBack(a, u.Version):
+		cause := fmt.Errorf("version %s was in place, crashed before it was confirmed, and was rolled back", u.Version)
+		return c.fail(a, u, now, &Error{Op: "apply", AppID: a.id, Code: omaha.ExitRolledBack, Err: cause}, true)
 	case age > staleAfter || age < 0 || !sameVersion(a.current, u.Previous) || a.channel != u.Channel:
 		r := c.failure(a, u.Previous, u.Version, u.Session, omaha.ExitDeferredPolicy, now)
 		a.urgent = true
@@ -147,6 +151,36 @@ func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
 	default:
 		a.session = u.Session
 		return nil
+	}
+}
+
+// rolledBack reports whether the program has put its old version back in place of this one.
+func (c *Client) rolledBack(a *app, version string) bool {
+	t := c.trial()
+	return t != nil && t.RolledBack && appKey(t.AppID) == a.key && t.Version == version
+}
+
+// trial returns the program's trial of a new version of itself, nil for none.
+func (c *Client) trial() *state.Trial {
+	t, err := state.LoadTrial(c.dir.Path)
+	if err != nil {
+		c.cfg.logger.Warn("a new version's trial is lost, it counts as confirmed by its start", "error", err)
+	}
+	return t
+}
+
+// endTrial forgets the trial of a version that is neither open nor pending any more.
+func (c *Client) endTrial() {
+	t := c.trial()
+	if t == nil {
+		return
+	}
+	rec := c.journal.Get(appKey(t.AppID))
+	if rec.Update != nil && rec.Update.Version == t.Version || rec.Pending != nil && rec.Pending.Version == t.Version {
+		return
+	}
+	if err := state.DropTrial(c.dir.Path); err != nil {
+		c.cfg.logger.Warn("a new version's trial is over, but its file cannot be removed", "error", err)
 	}
 }
 
@@ -197,7 +231,9 @@ func (c *Client) Confirm(appID string) error {
 	if p == nil || !p.Runs {
 		return nil
 	}
-	return closedOr(c.confirm(a, p, time.Now()))
+	err = c.confirm(a, p, time.Now())
+	c.endTrial()
+	return closedOr(err)
 }
 
 // leavingApps lists the apps that leave, in a stable order. mu is held.
