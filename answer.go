@@ -43,10 +43,6 @@ func (c *Client) decide(v *visit, answer omaha.AppResponse, now time.Time) {
 	}
 }
 
-func (c *Client) checkFailed(v *visit) {
-	c.plan(v.app, func() { c.noteCheckError(v) })
-}
-
 // quiet notes a check that granted nothing.
 func (c *Client) quiet(a *app, now time.Time) {
 	c.noteUnwritten(a, c.journal.Do(a.key, func(rec *state.App) error { return rec.Checked(now) }))
@@ -72,7 +68,7 @@ func (c *Client) wedged(a *app, status *omaha.StatusError, now time.Time) {
 	answered := len(rec.Outbox) > 0 || rec.Last == nil
 	c.plan(a, func() {
 		a.reason = status.Reason()
-		if answered { // look soon whether it helped; a server that stays so is asked at the normal interval
+		if answered && a.failures == nil { // look soon whether it helped; a server that stays so is asked at the normal interval
 			a.due = now.Add(c.cfg.schedule.soon())
 			a.earliest = a.due
 		}
@@ -180,7 +176,7 @@ func (c *Client) open(a *app, m omaha.Manifest, id, current string, now time.Tim
 	c.plan(a, func() {
 		a.reason = ""
 		if c.stream != nil {
-			c.stream.todo = append(c.stream.todo, a)
+			c.stream.want(a, c.journal.Get(a.key).Update)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package omahaclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -71,18 +72,21 @@ func (c *Client) contact(ctx context.Context, visits []*visit) {
 	if err := c.journal.Sync(); err != nil {
 		c.cfg.logger.Error("journal cannot be written, trying again later", "error", err)
 	}
-	var together []*visit
+	var together, alone []*visit
 	for _, v := range visits {
 		if v.demanded && v.check {
 			c.lift(v.app)
 		}
 		if v.app.solo {
-			c.exchange(ctx, []*visit{v})
+			alone = append(alone, v)
 		} else {
 			together = append(together, v)
 		}
 	}
 	c.exchange(ctx, together)
+	for _, v := range alone { // last: their trouble is not to hold up the others
+		c.exchange(ctx, []*visit{v})
+	}
 }
 
 // lift forgets what holds the app's checks back: somebody asked for one.
@@ -143,11 +147,12 @@ func (c *Client) lastPing(a *app) time.Time {
 // round sends one request, in as many parts as its size needs, and returns the visits that the answer leaves out.
 func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (missing []*visit) {
 	req, sent := c.request(visits, reports)
+	var again []*visit
 	for _, part := range req.Split(0) {
 		answered := pick(visits, part)
 		resp, err := c.server.Do(ctx, part)
 		if err != nil {
-			c.fall(ctx, rest(visits, req, part), err)
+			c.fall(ctx, append(again, rest(visits, req, part)...), err)
 			return missing
 		}
 		var culprits []*app
@@ -160,7 +165,11 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 				continue
 			case v.check && !part.Apps[i].Check: // too many reports for one request: they go first, the check after them
 				c.answered(&visit{app: v.app, ping: true}, sent[v.app][:len(part.Apps[i].Events)], answer, resp.RetryAfter)
-				missing = append(missing, v)
+				if answer.Delivered > 0 {
+					again = append(again, v)
+				} else {
+					c.unchecked(v, answer.Err)
+				}
 				continue
 			case isFault(answer.Err):
 				culprits = append(culprits, v.app)
@@ -171,7 +180,16 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 			c.setSolo(culprits)
 		}
 	}
+	for _, v := range again { // each round takes some of its reports off
+		missing = append(missing, c.round(ctx, []*visit{v}, reports)...)
+	}
 	return missing
+}
+
+// unchecked notes that the app's check cannot be made: the reports before it are not taken.
+func (c *Client) unchecked(v *visit, err error) {
+	v.err = &Error{Op: "report", AppID: v.app.id, Code: max(omaha.CodeOf(err), omaha.ExitError), Err: cmp.Or(err, errUntaken)}
+	c.checkFailed(v)
 }
 
 // pick returns the visits of the apps in a part of their request, in its order.
@@ -344,10 +362,8 @@ func (c *Client) unanswered(v *visit) {
 	if v.err == nil {
 		v.err = &Error{Op: "check", AppID: v.app.id, Code: omaha.ExitResponseInvalid, Err: omaha.ErrMissingApp}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.count(v.app, v.err)
-	c.noteCheckError(v)
+	c.plan(v.app, func() { c.count(v.app, v.err) })
+	c.checkFailed(v)
 }
 
 // fall notes that a whole request failed, for all the visits in it.
@@ -359,23 +375,21 @@ func (c *Client) fall(ctx context.Context, visits []*visit, err error) {
 			c.postponeChecks(v.app, time.Now().Add(answer.RetryAfter))
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, v := range visits {
 		if ended {
 			v.err = context.Cause(ctx)
 			continue
 		}
 		v.err = &Error{Op: "check", AppID: v.app.id, Code: omaha.CodeOf(err), Err: err}
-		c.count(v.app, err)
-		c.noteCheckError(v)
+		c.plan(v.app, func() { c.count(v.app, err) })
+		c.checkFailed(v)
 	}
 }
 
-// noteCheckError keeps the error of a check for Status. mu is held.
-func (c *Client) noteCheckError(v *visit) {
+// checkFailed keeps the error of a check for Status.
+func (c *Client) checkFailed(v *visit) {
 	if v.check {
-		v.app.err, v.app.reason = v.err, v.err.Error()
+		c.plan(v.app, func() { v.app.err, v.app.reason = v.err, v.err.Error() })
 		c.cfg.logger.Warn("check failed", "app_id", v.app.id, "error", v.err)
 	}
 }

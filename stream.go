@@ -17,9 +17,18 @@ type stream struct {
 	work sync.WaitGroup // contacts and fetches
 
 	// Guarded by Client.mu:
-	todo  []*app   // with an update to be fetched
-	ready []*offer // to be handed over, oldest first
-	errs  []error  // of a round
+	todo  []*app          // with an update to be fetched
+	asked map[*app]uint64 // what was put into todo last, by the update's number
+	ready []*offer        // to be handed over, oldest first
+	errs  []error         // of a round
+}
+
+// want has the app's open update fetched, once. mu is held.
+func (s *stream) want(a *app, u *state.Update) {
+	if u != nil && s.asked[a] != u.Seq {
+		s.asked[a] = u.Seq
+		s.todo = append(s.todo, a)
+	}
 }
 
 // Updates checks for updates until ctx is done, fetches what is offered, and sends each verified offer on the returned
@@ -39,7 +48,7 @@ func (c *Client) Updates(ctx context.Context) <-chan UpdateOffer { return c.star
 func (c *Client) UpdatesOnce(ctx context.Context) <-chan UpdateOffer { return c.start(ctx, true) }
 
 func (c *Client) start(ctx context.Context, once bool) <-chan UpdateOffer {
-	s := &stream{once: once, out: make(chan UpdateOffer)}
+	s := &stream{once: once, out: make(chan UpdateOffer), asked: map[*app]uint64{}}
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
 		c.mu.Lock()
@@ -119,7 +128,7 @@ func (c *Client) begin(s *stream, now time.Time) {
 		}
 		if rec.Update != nil {
 			a.once = false // its offer is this round's
-			s.todo = append(s.todo, a)
+			s.want(a, rec.Update)
 		}
 		c.enqueue(a)
 	}
@@ -289,10 +298,12 @@ func (c *Client) askGate(visits []*visit) {
 	}
 }
 
-// startFetches starts what was granted. mu is held.
+// startFetches starts what was granted, as soon as the app's fetch before has returned. mu is held.
 func (c *Client) startFetches(ctx context.Context, s *stream) {
+	var later []*app
 	for _, a := range s.todo {
 		if a.fetching {
+			later = append(later, a)
 			continue
 		}
 		a.fetching = true
@@ -301,7 +312,7 @@ func (c *Client) startFetches(ctx context.Context, s *stream) {
 			c.fetch(ctx, a)
 		})
 	}
-	s.todo = nil
+	s.todo = later
 }
 
 // settleRound notes that an app has had its check in a round. mu is held.
@@ -310,8 +321,10 @@ func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	if s == nil || !s.once || !a.once || ended || !v.check && (!v.turn || v.demanded) {
 		return
 	}
-	var answer *omaha.AnswerError
-	if errors.As(v.err, &answer) && !answer.Final() {
+	if errors.As(v.err, new(*omaha.AnswerError)) && !isFinal(v.err) {
+		if a.failures == nil { // a new stream has just forgotten them
+			c.count(a, v.err)
+		}
 		a.due = now.Add(a.failures.next()) // an outage: the round goes on
 		a.earliest = a.due
 		return
@@ -320,6 +333,12 @@ func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	if v.err != nil {
 		s.fail(v.err)
 	}
+}
+
+// isFinal reports whether a contact failed in a way that trying again soon cannot help.
+func isFinal(err error) bool {
+	var answer *omaha.AnswerError
+	return errors.As(err, &answer) && answer.Final()
 }
 
 // roundOver reports whether nothing of a round is left to be done, and collects what the server refuses. mu is held.
@@ -335,10 +354,12 @@ func (c *Client) roundOver(s *stream) bool {
 		}
 		switch {
 		case len(rec.Outbox) == 0:
-		case a.refusal == nil:
-			return false
-		default:
+		case a.refusal != nil:
 			refusals = append(refusals, a.refusal)
+		case a.failures != nil && isFinal(a.failures.last): // no outage: it will be the same the next time
+			refusals = append(refusals, &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(a.failures.last), Err: a.failures.last})
+		default:
+			return false
 		}
 	}
 	s.errs = append(s.errs, refusals...)

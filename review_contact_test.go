@@ -1,0 +1,95 @@
+package omahaclient_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nebraska/omahaclient/internal/testserver"
+	"github.com/nebraska/omahaclient/omaha"
+)
+
+// gone is a context that has ended: an event sent with it stays queued.
+func gone() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// An endpoint that is wrong is no outage: a cron job does not wait for it, though reports are pending.
+func TestUpdatesOnce_endsAtAFinalAnswerWithReportsLeft(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "1.0.0")
+		c := w.client(app(appA))
+		wantErr(t, c.SendEvent(gone(), appA, omaha.Event{Type: omaha.EventTypeUpdateComplete}), context.Canceled)
+		w.FailFunc(func(testserver.Request) testserver.Fault { return testserver.StatusFault(http.StatusNotFound) })
+		failures := failuresIn(w.once(c).closed())
+		wantFailure(t, failures[appA], "report", omaha.ExitHTTPBase+404)
+		w.Heal()
+		must(t, w.once(c).closed())
+	})
+}
+
+// Reports that fill a request of their own are followed by the check.
+func TestUpdatesOnce_checksAfterMoreReportsThanARequestHolds(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "1.0.0")
+		c := w.client(app(appA))
+		long := "1.0.0-" + strings.Repeat("x", 250)
+		for range 256 {
+			wantErr(t, c.SendEvent(gone(), appA, omaha.Event{Type: omaha.EventTypeUpdateComplete, PreviousVersion: long, NextVersion: long}), context.Canceled)
+		}
+		must(t, w.once(c).closed())
+		want(t, "reports left", status(t, c, appA).PendingEvents, 0)
+		want(t, "checks", len(w.checks(appA)), 1)
+	})
+}
+
+// A server that says "in progress" and takes no reports is not asked about it every minute.
+func TestUpdates_asksAtTheUsualIntervalAServerThatTakesNoReports(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.group(appA)
+		w.FailFunc(func(testserver.Request) testserver.Fault {
+			return testserver.Fault{Edit: func(apps []testserver.AppAnswer) []testserver.AppAnswer {
+				for i := range apps {
+					apps[i].Status, apps[i].Events = "error-updateInProgressOnInstance", 0
+				}
+				return apps
+			}}
+		})
+		c := w.client(app(appA))
+		w.updates(c).silent(24 * time.Hour)
+		if n := len(w.checks(appA)); n > 40 {
+			t.Errorf("%d checks in a day", n)
+		}
+	})
+}
+
+// The log is written without holding anything that a log may want.
+func TestCheckNow_logMayAskForStatus(t *testing.T) {
+	w := onSockets(t)
+	var ask func()
+	c := w.client(app(appA), onMessage("check failed", func() { ask() }))
+	asked := make(chan struct{})
+	ask = func() { c.Status(); close(asked) }
+	w.updates(c)
+	for status(t, c, appA).NextCheck.IsZero() { // no stream is open yet
+		time.Sleep(time.Millisecond)
+	}
+	w.FailFunc(func(testserver.Request) testserver.Fault { return testserver.StatusFault(http.StatusNotFound) })
+	go func() {
+		var answer *omaha.AnswerError
+		if err := c.CheckNow(context.Background()); !errors.As(err, &answer) {
+			t.Errorf("CheckNow = %v", err)
+		}
+	}()
+	select {
+	case <-asked:
+	case <-time.After(w.patience):
+		panic( // Close would wait as well
+			"Status waits for the log, which waits for Status")
+	}
+}
