@@ -29,6 +29,14 @@ need_cc() {
 	$sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends gcc libc6-dev
 }
 
+# need_podman installs the engine that internal/e2e gives its images to.
+need_podman() {
+	command -v podman >/dev/null && return
+	local sudo=
+	[ "$(id -u)" -eq 0 ] || sudo=sudo
+	$sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends podman runc
+}
+
 # each_nested_module COMMAND... runs it in the folder of every module but the root's and the tools'.
 each_nested_module() {
 	local mod dir

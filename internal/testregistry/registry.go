@@ -17,6 +17,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -158,7 +159,14 @@ func (g *Registry) PushIndex(repo string, manifests ...ocispec.Descriptor) ocisp
 // PushBlob puts a blob into a repository.
 func (g *Registry) PushBlob(repo, mediaType string, content []byte) ocispec.Descriptor {
 	d := describe(mediaType, content)
-	g.push(http.MethodPost, "/v2/"+repo+"/blobs/uploads/?digest="+d.Digest.String(), "application/octet-stream", content)
+	began := g.push(http.MethodPost, "/v2/"+repo+"/blobs/uploads/", "", nil, http.StatusAccepted)
+	to, err := url.Parse(began.Get("Location"))
+	if err != nil {
+		panic(err)
+	}
+	query := to.Query()
+	query.Set("digest", d.Digest.String())
+	g.push(http.MethodPut, to.Path+"?"+query.Encode(), "application/octet-stream", content, http.StatusCreated)
 	return d
 }
 
@@ -173,7 +181,7 @@ func (g *Registry) PushManifest(repo, tag, mediaType string, content any) ocispe
 	if tag == "" {
 		tag = d.Digest.String()
 	}
-	g.push(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, mediaType, raw)
+	g.push(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, mediaType, raw, http.StatusCreated)
 	return d
 }
 
@@ -189,12 +197,13 @@ func encode(v any) []byte {
 	return raw
 }
 
-func (g *Registry) push(method, path, contentType string, body []byte) {
+func (g *Registry) push(method, path, contentType string, body []byte, want int) http.Header {
 	r := httptest.NewRequest(method, path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", contentType)
 	answer := httptest.NewRecorder()
 	g.registry.ServeHTTP(answer, r)
-	if answer.Code != http.StatusCreated {
+	if answer.Code != want {
 		panic(fmt.Sprintf("push %s %s: %d %s", method, path, answer.Code, answer.Body))
 	}
+	return answer.Header()
 }
