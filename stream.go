@@ -255,7 +255,7 @@ func (c *Client) visit(a *app, now time.Time) visit {
 // would be given back anyway is not asked for, since every grant costs the group. mu is held.
 func (c *Client) mayCheck(a *app, rec *state.App, now time.Time) bool {
 	switch {
-	case rec.Update != nil || rec.Pending != nil:
+	case a.underWay(rec):
 		return false
 	case c.stream.once && !a.once:
 		return false
@@ -266,6 +266,12 @@ func (c *Client) mayCheck(a *app, rec *state.App, now time.Time) bool {
 	default:
 		return now.Sub(rec.LastCheck) >= checksSkipped*c.cfg.schedule.mean()
 	}
+}
+
+// underWay reports whether an update of the app is open: until its verdict is in memory as well as in the journal, since a check in
+// between would still name the old version, and be granted the new one again. mu is held.
+func (a *app) underWay(rec *state.App) bool {
+	return rec.Update != nil || rec.Pending != nil || a.offer != nil
 }
 
 // askGate turns checks into pings for apps whose gate is closed.
@@ -383,7 +389,7 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 	defer leave()
 	visits, err := c.claim(ctx, apps, func(a *app) (visit, bool) {
 		rec := c.journal.Get(a.key)
-		check := c.stream != nil && rec.Update == nil && rec.Pending == nil
+		check := c.stream != nil && !a.underWay(rec)
 		return visit{app: a, check: check, ping: !check, turn: true, demanded: true}, true
 	})
 	if err != nil {
