@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -280,7 +281,11 @@ func seed(from, dir string) (err error) {
 		return err
 	}
 	defer src.Close()
-	dst, err := root.OpenFile(filepath.Base(from), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// One that is there already may have other names: where it is installed, for one.
+	dst, err := root.OpenFile(filepath.Base(from), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

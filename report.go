@@ -50,6 +50,9 @@ func event(r state.Report) omaha.Event {
 	}
 }
 
+// maxEventVersion bounds a version in an event of the program's own, as package omaha bounds an offered one.
+const maxEventVersion = 256
+
 // SendEvent reports an event of the program's own for the app. The event is on disk before anything is sent; SendEvent then
 // waits until the server has it, or ctx ends: the event stays queued, and is delivered like every other report. A refusal
 // by the server is returned as an *Error. While an update is open (fetched, offered, waiting for a restart) a final event
@@ -65,6 +68,9 @@ func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) er
 		return err
 	}
 	defer leave()
+	if most := max(len(ev.PreviousVersion), len(ev.NextVersion)); most > maxEventVersion {
+		return fmt.Errorf("send event: a version has %d bytes, %d are allowed: the server would refuse it, and all that waits behind it", most, maxEventVersion)
+	}
 	a := apps[0]
 	now := time.Now()
 	r := c.report(a, ev.Type, ev.Result, ev.PreviousVersion, ev.NextVersion, c.sessionOf(a), now)

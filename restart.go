@@ -23,6 +23,9 @@ const (
 // restart settles what earlier processes left in the journal, as far as that can be known now. It sends nothing.
 func (c *Client) restart(now time.Time) error {
 	var errs []error
+	for _, key := range c.journal.IDs() {
+		errs = append(errs, c.journal.Do(key, func(rec *state.App) error { return rec.PutBack(now) }))
+	}
 	for _, a := range c.apps {
 		errs = append(errs, c.resume(a, now))
 	}

@@ -31,7 +31,7 @@ func Resolve(explicit, firstApp string) (string, error) {
 	if explicit != "" {
 		return filepath.Abs(explicit)
 	}
-	if first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); first != "" {
+	if first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), string(os.PathListSeparator)); first != "" {
 		return filepath.Abs(first)
 	}
 	base := os.Getenv("XDG_STATE_HOME")

@@ -290,6 +290,31 @@ func (a *App) Checked(now time.Time) error {
 	return nil
 }
 
+// maxDelay is the longest that a server may ask for.
+const maxDelay = 24 * time.Hour
+
+// PutBack corrects times that lie ahead of now: the clock was put back since they were noted. What was to last for a while
+// lasts as long from now on.
+func (a *App) PutBack(now time.Time) error {
+	ahead := a.LastCheck.Sub(now)
+	if ahead <= time.Hour && a.NotBefore.Sub(now) <= maxDelay {
+		return errUnchanged
+	}
+	if a.NotBefore.Sub(now) > maxDelay {
+		a.NotBefore = time.Time{}
+	}
+	if ahead > 0 {
+		a.LastCheck = now
+		if a.Wait != nil && !a.Wait.Until.IsZero() {
+			a.Wait.Until = a.Wait.Until.Add(-ahead)
+		}
+		if a.Seen != nil && a.Seen.At.After(now) {
+			a.Seen.At = now
+		}
+	}
+	return nil
+}
+
 // Postpone notes until when the server wants no check.
 func (a *App) Postpone(until time.Time) error {
 	if a.NotBefore.Equal(until) {
