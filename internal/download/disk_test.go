@@ -2,12 +2,14 @@ package download_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -75,6 +77,74 @@ func plantLink(t *testing.T, kind, victim, at string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Cancelled while it hashes what is there: that must not be lost.
+func TestFetch_cancelledBeforeItBegins(t *testing.T) {
+	data := blob(size)
+	job := newJob(t, data, newHost(data).serve(t))
+	plant(t, job, data[:60_000])
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := download.Fetch(ctx, job); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if got := fetched(t, job, data); got.Received != 40_000 {
+		t.Errorf("received %d for the rest", got.Received)
+	}
+}
+
+// Many want one blob: one at a time fetches it, the others are told so, and whoever comes after the end finds it.
+func TestFetch_manyWantOne(t *testing.T) {
+	data := blob(size)
+	h := newHost(data)
+	job := newJob(t, data, h.serve(t))
+	for range 20 {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					_, err := download.Fetch(t.Context(), job)
+					if err == nil {
+						return
+					}
+					if !errors.Is(err, download.ErrBusy) {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		fetched(t, job, data)
+		if err := job.Root.Remove(job.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(h.requests()); n != 20 {
+		t.Errorf("%d requests for 20 rounds", n)
+	}
+}
+
+func TestFetch_folderIsGone(t *testing.T) {
+	data := blob(size)
+	job := newJob(t, data, newHost(data).serve(t))
+	if err := os.RemoveAll(job.Root.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := download.Fetch(t.Context(), job); err == nil || errors.Is(err, download.ErrBusy) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestFetch_emptyBlob(t *testing.T) {
+	for _, hash := range []bool{true, false} {
+		job := newJob(t, nil, newHost(nil).serve(t))
+		if !hash {
+			job.SHA256 = nil
+		}
+		fetched(t, job, nil)
 	}
 }
 

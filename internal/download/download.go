@@ -70,6 +70,9 @@ func Fetch(ctx context.Context, job Job) (Result, error) {
 		return Result{}, err
 	}
 	defer d.part.close()
+	if done, err := d.existing(ctx); done || err != nil { // another fetch may have finished it meanwhile
+		return d.result(), err
+	}
 	if err = d.run(ctx); err != nil {
 		return d.result(), err
 	}

@@ -27,26 +27,57 @@ type partial struct {
 	faults faults
 }
 
-// openPartial opens or makes the partial file of a blob. What was planted there instead of a file of our own is removed.
+// openPartial opens or makes the partial file of a blob, and locks it. What was planted there instead of a file of our own is removed.
 func openPartial(root *os.Root, identity string, with faults) (*partial, error) {
 	p := &partial{root: root, name: identity + partialSuffix, faults: with}
-	f, err := openPlain(root, p.name)
-	if err != nil {
-		return nil, err
-	}
-	if f == nil {
-		f, err = root.OpenFile(p.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	}
-	if err != nil {
-		return nil, local(fmt.Errorf("make %s: %w: let this user write to that folder", pathIn(root, p.name), err))
-	}
-	p.f = f
-	_ = f.Chmod(0o600) // where it was loosened by hand; a file system without modes is fine
-	if err := lock(f); err != nil {
+	busy := ErrBusy
+	for range 10 { // another fetch can finish its file, or make one, between any two steps here
+		f, err := openOrMake(root, p.name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // or the folder is gone
+			busy = err
+			continue
+		case errors.Is(err, fs.ErrExist), errors.Is(err, errChanging):
+			continue
+		case err != nil:
+			return nil, local(err)
+		}
+		if err := lock(f); err != nil {
+			f.Close()
+			return nil, local(fmt.Errorf("lock %s: %w: wait for that one (%w)", pathIn(root, p.name), ErrBusy, err))
+		}
+		if isAt(root, p.name, f) { // what is locked is still the partial file, not a finished one
+			_ = f.Chmod(0o600) // where it was loosened by hand; a file system without modes is fine
+			p.f = f
+			return p, nil
+		}
 		f.Close()
-		return nil, local(fmt.Errorf("lock %s: %w: wait for that one (%w)", pathIn(root, p.name), ErrBusy, err))
 	}
-	return p, nil
+	return nil, local(fmt.Errorf("open %s: %w", pathIn(root, p.name), busy))
+}
+
+func openOrMake(root *os.Root, name string) (*os.File, error) {
+	f, err := openPlain(root, name)
+	if f != nil || err != nil {
+		return f, err
+	}
+	f, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w: let this user write to that folder", pathIn(root, name), err)
+	}
+	return f, nil
+}
+
+var errChanging = errors.New("somebody is changing that folder")
+
+// isAt says whether name in root is the open file f, and no link to it.
+func isAt(root *os.Root, name string, f *os.File) bool {
+	there, err := root.Lstat(name)
+	if err != nil {
+		return false
+	}
+	opened, err := f.Stat()
+	return err == nil && os.SameFile(there, opened)
 }
 
 // openPlain opens a file for reading and writing; nil where there is none. Only a plain file with a single name, or one that is
@@ -74,9 +105,9 @@ func openPlain(root *os.Root, name string) (*os.File, error) {
 	if err != nil {
 		return nil, local(fmt.Errorf("open %s: %w: let this user read and write it", pathIn(root, name), err))
 	}
-	if after, err := f.Stat(); err != nil || !os.SameFile(before, after) {
+	if !isAt(root, name, f) {
 		f.Close()
-		return nil, local(fmt.Errorf("open %s: somebody is changing that folder", pathIn(root, name)))
+		return nil, local(fmt.Errorf("open %s: %w", pathIn(root, name), errChanging))
 	}
 	return f, nil
 }
@@ -151,11 +182,7 @@ func (p *partial) finish(name string) error {
 	if err := p.f.Sync(); err != nil {
 		return p.writeError(err)
 	}
-	err := p.f.Close() // Windows renames no open file
-	p.f = nil
-	if err != nil {
-		return p.writeError(err)
-	}
+	// Renamed while it is locked: a fetch that waits for the lock must find that this is no partial file any more.
 	if err := p.root.Rename(p.name, name); err != nil {
 		return local(fmt.Errorf("rename %s to %s: %w: remove what is in the way", pathIn(p.root, p.name), name, err))
 	}
@@ -168,11 +195,9 @@ func (p *partial) finish(name string) error {
 
 // close leaves the partial file to the next fetch, or removes it where there is nothing in it.
 func (p *partial) close() {
-	if p.f == nil {
-		return
-	}
-	p.f.Close()
-	if p.n == 0 {
+	defer p.f.Close() // removed while it is locked, so that it is nobody else's
+	info, err := p.f.Stat()
+	if err == nil && info.Size() == 0 && isAt(p.root, p.name, p.f) {
 		_ = p.root.Remove(p.name) // at worst an empty file is left
 		p.dropTag()
 	}
