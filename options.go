@@ -223,8 +223,8 @@ func (c *config) validate() {
 	seen := map[string]bool{}
 	for i := range c.apps {
 		app := &c.apps[i]
-		if key := appKey(app.id); seen[key] {
-			c.badf("WithApp", "app id %q is given twice (ids do not tell upper from lower case)", app.id)
+		if key := strings.Trim(appKey(app.id), "{}"); seen[key] {
+			c.badf("WithApp", "app id %q is given twice (ids do not tell upper from lower case, nor do braces count)", app.id)
 		} else {
 			seen[key] = true
 		}

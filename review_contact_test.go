@@ -8,9 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/internal/testserver"
 	"github.com/nebraska/omahaclient/omaha"
 )
+
+// To a server they are one app: each would end the other one's updates.
+func TestNew_refusesAnAppTwiceWithBraces(t *testing.T) {
+	w := onSockets(t)
+	_, err := omahaclient.New(w.URL(), w.options(app(omaha.FlatcarAppID), app("{"+omaha.FlatcarAppID+"}"))...)
+	wantErr(t, err, omahaclient.ErrInvalidOption)
+}
 
 // gone is a context that has ended: an event sent with it stays queued.
 func gone() context.Context {
@@ -30,6 +38,24 @@ func TestUpdatesOnce_endsAtAFinalAnswerWithReportsLeft(t *testing.T) {
 		wantFailure(t, failures[appA], "report", omaha.ExitHTTPBase+404)
 		w.Heal()
 		must(t, w.once(c).closed())
+	})
+}
+
+// So is it for an app that was removed with a verdict undelivered.
+func TestUpdatesOnce_endsAtAFinalAnswerWithARemovedApp(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "1.0.0")
+		w.offering(appB, "1.0.0")
+		c := w.client(app(appB))
+		wantErr(t, c.SendEvent(gone(), appB, omaha.Event{Type: omaha.EventTypeUpdateComplete}), context.Canceled)
+		w.FailFunc(func(testserver.Request) testserver.Fault { return testserver.StatusFault(http.StatusNotFound) })
+		must(t, c.Close())
+		c = w.client(app(appA))
+		failures := failuresIn(w.once(c).closed())
+		wantFailure(t, failures[strings.ToLower(appB)], "report", omaha.ExitHTTPBase+404)
+		w.Heal()
+		must(t, w.once(c).closed())
+		want(t, "B's events", w.events(appB), "3/0 1")
 	})
 }
 

@@ -3,6 +3,7 @@ package omahaclient
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -349,17 +350,17 @@ func isFinal(err error) bool {
 
 // roundOver reports whether nothing of a round is left to be done, and collects what the server refuses. mu is held.
 func (c *Client) roundOver(s *stream) bool {
-	if len(s.todo) > 0 || len(c.leaving) > 0 {
+	if len(s.todo) > 0 {
 		return false
 	}
 	var refusals []error
-	for _, a := range c.apps {
+	for _, a := range slices.Concat(c.apps, c.leavingApps()) {
 		rec := c.journal.Get(a.key)
 		if a.once || a.busy || a.fetching || rec.Update != nil {
 			return false
 		}
 		switch {
-		case len(rec.Outbox) == 0:
+		case len(rec.Outbox) == 0 && !a.leaving: // which is gone as soon as a contact finds nothing left to say
 		case a.refusal != nil:
 			refusals = append(refusals, a.refusal)
 		case a.failures != nil && isFinal(a.failures.last): // no outage: it will be the same the next time
