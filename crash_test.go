@@ -1,0 +1,90 @@
+package omahaclient_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The crash tests. A child process, this test binary again, runs the real library against a test server in this process, over
+// sockets; it is killed (SIGKILL) before and after every transaction of its journal, before and after what shows of it outside
+// (requests, answers, fetches, hand-overs, verdicts), and at random moments, while server and payload host fail in every way that
+// they can and new releases come out, good ones and others. It is started again until it settles. crash_check_test.go says what
+// must hold then.
+//
+// OMAHACLIENT_CRASH_KILLS is how many kills there are (200), OMAHACLIENT_CRASH_SEED which stories are told: the first story's
+// seed; the others count on from there. A failure names its story's seed.
+
+const (
+	defaultKills  = 200
+	killsPerStory = 20
+)
+
+// number is what an environment variable says, or else def.
+func number(t *testing.T, name string, def uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return def
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// atOnce is how many stories are told at the same time: most of the time they wait.
+const atOnce = 6
+
+// stories tells stories until there were enough kills.
+func stories(t *testing.T, plan *crashPlan, kills int, tell func(s *story, kills int)) {
+	t.Helper()
+	seed := number(t, "OMAHACLIENT_CRASH_SEED", rand.Uint64N(1e9))
+	t.Logf("OMAHACLIENT_CRASH_SEED=%d OMAHACLIENT_CRASH_KILLS=%d", seed, kills)
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for told := 0; told < kills; told += killsPerStory {
+		all.Go(func() error {
+			tellOne(t, plan, seed+uint64(told/killsPerStory), func(s *story) { tell(s, min(kills-told, killsPerStory)) })
+			return nil
+		})
+	}
+	_ = all.Wait()
+	t.Logf("kills by point:\n%s", plan)
+}
+
+// tellOne tells one story to its end, or until it fails.
+func tellOne(t *testing.T, plan *crashPlan, seed uint64, tell func(s *story)) {
+	t.Helper()
+	s := newStory(t, plan, seed)
+	defer func() {
+		if p := recover(); p != nil && p != errStory {
+			panic(p)
+		}
+		s.Close()
+		if s.failed {
+			t.Logf("seed %d, %d lives, %d kills\n%s", s.seed, s.lives, s.kills, s.tail())
+		}
+	}()
+	tell(s)
+}
+
+func TestCrash_killedAnywhere(t *testing.T) {
+	plan := newCrashPlan(900 * time.Millisecond)
+	kills := int(number(t, "OMAHACLIENT_CRASH_KILLS", defaultKills))
+	stories(t, plan, kills, func(s *story, kills int) {
+		for s.kills < kills {
+			s.untilKilled()
+			if s.rng.IntN(8) == 0 {
+				s.wedge(s.apps[s.rng.IntN(len(s.apps))])
+			}
+		}
+		s.settle()
+		s.check()
+	})
+}
