@@ -39,6 +39,9 @@ type OCI struct {
 	// Client is towards registries, token services and blob stores. Only its Transport is used, and its Timeout for none of them:
 	// each download has time limits of its own. Defaults to a client for each Fetch, as HTTP's.
 	Client *http.Client
+	// Rehash hashes every blob that is reused, which finds what a failing disk has changed by itself. Defaults to doing so only
+	// where Fetch finds the finished image.
+	Rehash bool
 	// Streams is how many blobs of an image are fetched at the same time. Defaults to 3.
 	Streams int
 	// Report, where set, is told what each pull took, before Fetch returns. It may be called by several goroutines at the same time.
@@ -80,8 +83,10 @@ type PulledBlob struct {
 //
 // Payload.Path is an OCI image layout in job.Dir with hard links to the blobs in job.Shared (copies, where the file system has no hard
 // links); its index.json, which is written last, points to the pinned digest, and a pinned index is kept beside the manifest taken from
-// it, so that the digest can be verified again without the registry. Blobs that are on disk already are hashed again, not fetched. Nobody may
-// write into the layout.
+// it, so that the digest can be verified again without the registry. Nobody may write into the layout.
+//
+// Blobs that are on disk already are not fetched again. One that another image brought is taken if it has its size and nobody wrote to
+// it since it was verified; where job.Dir holds the finished image already, each blob is hashed again (see Rehash).
 //
 // Fetches into different Dirs may share blobs and run at the same time: one of them fetches a blob that several need. An empty Shared
 // means a folder in Dir.

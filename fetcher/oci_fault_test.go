@@ -331,3 +331,48 @@ func TestOCI_wrongSizeInTheIndex(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What somebody wrote into a blob is not passed on to the next release; what the disk changed by itself is found on demand.
+func TestOCI_reusesNoSpoiltBlob(t *testing.T) {
+	h := newHub(t)
+	base := noise(1, 50_000)
+	one := h.PushImage("ns/app", "linux/amd64", base, noise(2, 1000))
+	two := h.PushImage("ns/app", "linux/amd64", base, noise(3, 1000))
+	for name, c := range map[string]struct{ silent, rehash, found bool }{
+		"somebody wrote to it":               {false, false, true},
+		"the disk changed it":                {true, true, true},
+		"the disk changed it, nobody looked": {true, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := newImageJob(t, h.ref("ns/app", one.Manifest))
+			p := mustPull(t, quickOCI(), job)
+			file := filepath.Join(p.Path, "blobs", "sha256", one.Layers[0].Digest.Encoded())
+			before, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := readFile(t, file)
+			b[7] ^= 1
+			if err := os.WriteFile(file, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if c.silent {
+				if err := os.Chtimes(file, before.ModTime(), before.ModTime()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			job.Dir += "-next"
+			job.Source.URLs = []string{h.ref("ns/app", two.Manifest)}
+			h.Spoil(nil)
+			o := quickOCI()
+			o.Rehash = c.rehash
+			if _, err := o.Fetch(t.Context(), job); err != nil {
+				t.Fatal(err)
+			}
+			if found := len(h.asked(one.Layers[0].Digest.String())) == 1; found != c.found {
+				t.Errorf("found: %v", found)
+			}
+			mustPull(t, quickOCI(), job) // a finished image is always hashed again
+		})
+	}
+}

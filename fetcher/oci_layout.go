@@ -55,6 +55,12 @@ func openLayout(dir string) (*layout, error) {
 
 func (l *layout) close() { l.root.Close() }
 
+// finished says whether the layout has been completed before.
+func (l *layout) finished() bool {
+	_, err := l.root.Lstat(ocispec.ImageIndexFile)
+	return err == nil
+}
+
 func blobName(d digest.Digest) string {
 	return filepath.Join(filepath.FromSlash(blobsDir), d.Encoded())
 }
