@@ -1,0 +1,170 @@
+//go:build unix
+
+package apply_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/apply"
+	"github.com/nebraska/omahaclient/internal/testserver"
+)
+
+func init() { children["agent"] = agent } //nolint:gochecknoinits // before TestMain
+
+// trailer is what follows the test's own executable in an agent's: it tells the version and how it behaves.
+func trailer(version, behaviour string) string { return fmt.Sprintf("\n%-15s%-16s", version, behaviour) }
+
+// agentOf makes an executable of an agent.
+func agentOf(t *testing.T, version, behaviour string) []byte {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	content, err := os.ReadFile(self)
+	must(t, err)
+	return append(content, trailer(version, behaviour)...)
+}
+
+// who tells version and behaviour of an agent's executable.
+func who(path string) (version, behaviour string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", "", err
+	}
+	defer f.Close()
+	end := make([]byte, len(trailer("", "")))
+	if _, err := f.Seek(-int64(len(end)), io.SeekEnd); err != nil {
+		return "", "", err
+	}
+	if _, err := io.ReadFull(f, end); err != nil {
+		return "", "", err
+	}
+	words := strings.Fields(string(end))
+	if len(words) != 2 {
+		return "", "", fmt.Errorf("trailer %q", end)
+	}
+	return words[0], words[1], nil
+}
+
+const agentState = "OMAHACLIENT_AGENT_STATE" // names the state directory to an agent
+
+// agent is a program that updates itself. Its argument is a server's URL.
+func agent(args []string) error {
+	recovered := apply.Recover(os.Getenv(agentState))
+	path, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	version, behaviour, err := who(path)
+	if err != nil {
+		return err
+	}
+	if recovered != nil {
+		return recovered
+	}
+	fmt.Println("start", version)
+	if behaviour == "crash" {
+		return errors.New("crash")
+	}
+	client, err := omahaclient.New(args[0], omahaclient.WithStateDir(os.Getenv(agentState)), omahaclient.WithMachineID(machine),
+		omahaclient.WithSchedule(quick), appAt(appA, version, omahaclient.WithManualConfirm()))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	b := apply.Binary{Restart: apply.RestartExec, Probe: apply.ProbeFunc(func(context.Context) error {
+		if behaviour == "sick" {
+			return errors.New("sick")
+		}
+		return nil
+	})}
+	if behaviour == "exits" {
+		b.Restart = apply.RestartExit
+	}
+	return apply.Serve(context.Background(), client, b)
+}
+
+// supervised starts the agent, again whenever it ends, until the server has what is waited for.
+func (w *world) supervised(path string, until func() bool) (output string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	running, stop := context.WithCancel(ctx)
+	var out bytes.Buffer
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for running.Err() == nil {
+			cmd := exec.CommandContext(running, path, w.URL())
+			cmd.Env = append(os.Environ(), childEnv+"=agent", agentState+"="+w.dir)
+			cmd.Stdout, cmd.Stderr = &out, &out
+			_ = cmd.Run()
+		}
+	}()
+	err := w.WaitFor(ctx, func(*testserver.Server) bool { return until() })
+	stop()
+	<-done
+	if err != nil {
+		w.t.Fatalf("%v; record %+v; output\n%s", err, w.Instances(appA), &out)
+	}
+	return out.String()
+}
+
+func TestBinary_aProgramReplacesItself(t *testing.T) {
+	for _, tc := range []struct {
+		behaviour string // of the new version
+		status    testserver.Status
+		runs      string
+		output    string // in its order
+	}{
+		{"well", testserver.Complete, "2.0.0", "start 1.0.0 start 2.0.0"},
+		{"crash", testserver.Error, "1.0.0", "start 1.0.0 start 2.0.0 crash start 2.0.0 crash start 2.0.0 crash start 1.0.0"},
+		{"sick", testserver.Error, "1.0.0", "start 1.0.0 start 2.0.0 start 1.0.0"},
+	} {
+		t.Run(tc.behaviour, func(t *testing.T) {
+			w := onSockets(t)
+			path := filepath.Join(t.TempDir(), "agent")
+			must(t, os.WriteFile(path, agentOf(t, "1.0.0", "well"), 0o755))
+			w.offering(appA, "2.0.0", agentOf(t, "2.0.0", tc.behaviour))
+			out := w.supervised(path, w.reached(appA, tc.status))
+			version, _, err := who(path)
+			must(t, err)
+			want(t, "version in place", version, tc.runs)
+			if words := strings.Join(strings.Fields(out), " "); !strings.HasPrefix(words, tc.output) {
+				t.Errorf("output %q; want it to begin with %q", words, tc.output)
+			}
+			if tc.status == testserver.Error {
+				want(t, "code", w.instance(appA).ErrorCode, 44)
+			}
+		})
+	}
+}
+
+func TestBinary_aProgramRestartedByItsSupervisor(t *testing.T) {
+	w := onSockets(t)
+	path := filepath.Join(t.TempDir(), "agent")
+	must(t, os.WriteFile(path, agentOf(t, "1.0.0", "exits"), 0o755))
+	w.offering(appA, "2.0.0", agentOf(t, "2.0.0", "well"))
+	out := w.supervised(path, w.reached(appA, testserver.Complete))
+	wantText(t, errors.New(out), "restart the program")
+	wantText(t, errors.New(out), "start 2.0.0")
+}
+
+func TestRecover_countsNoStartBesideARunningClient(t *testing.T) {
+	w := onSockets(t)
+	w.client(app(appA))
+	for range 5 {
+		must(t, apply.Recover(w.dir))
+	}
+	must(t, apply.Recover(t.TempDir()))
+}
