@@ -163,12 +163,16 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 			case errors.Is(answer.Err, omaha.ErrMissingApp):
 				missing = append(missing, v)
 				continue
-			case v.check && !part.Apps[i].Check: // too many reports for one request: they go first, the check after them
+			case v.check && !part.Apps[i].Check: // the reports go first
 				c.answered(&visit{app: v.app, ping: true}, sent[v.app][:len(part.Apps[i].Events)], answer, resp.RetryAfter)
-				if answer.Delivered > 0 {
+				switch {
+				case answer.Delivered > 0:
 					again = append(again, v)
-				} else {
+				default:
 					c.unchecked(v, answer.Err)
+				}
+				if isFault(answer.Err) {
+					culprits = append(culprits, v.app)
 				}
 				continue
 			case isFault(answer.Err):
@@ -180,15 +184,15 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 			c.setSolo(culprits)
 		}
 	}
-	for _, v := range again { // each round takes some of its reports off
-		missing = append(missing, c.round(ctx, []*visit{v}, reports)...)
+	if len(again) > 0 { // each round takes some of their reports off
+		missing = append(missing, c.round(ctx, again, reports)...)
 	}
 	return missing
 }
 
 // unchecked notes that the app's check cannot be made: the reports before it are not taken.
 func (c *Client) unchecked(v *visit, err error) {
-	v.err = &Error{Op: "report", AppID: v.app.id, Code: max(omaha.CodeOf(err), omaha.ExitError), Err: cmp.Or(err, errUntaken)}
+	v.err = &Error{Op: "check", AppID: v.app.id, Code: max(omaha.CodeOf(err), omaha.ExitError), Err: cmp.Or(err, errUntaken)}
 	c.checkFailed(v)
 }
 
@@ -231,7 +235,8 @@ func (c *Client) setSolo(apps []*app) {
 	}
 }
 
-// request builds the request for the visits, and tells which reports it carries.
+// request builds the request for the visits, and tells which reports it carries. A success never shares one with a check: if
+// its answer were lost, the success would be sent again, and end what the check was granted.
 func (c *Client) request(visits []*visit, reports bool) (*omaha.Request, map[*app][]state.Report) {
 	req := &omaha.Request{
 		UserID: c.dir.MachineID, MachineID: c.dir.MachineID, MachineAlias: c.cfg.alias, BootID: c.bootID,
@@ -247,10 +252,11 @@ func (c *Client) request(visits []*visit, reports bool) (*omaha.Request, map[*ap
 			sent[a] = c.journal.Get(a.key).Outbox
 			for _, r := range sent[a] {
 				ask.Events = append(ask.Events, event(r))
+				ask.Check = ask.Check && !(r.Final() && r.Result != int(omaha.EventResultError))
 			}
 		}
 		switch {
-		case v.check && req.SessionID == "":
+		case ask.Check && req.SessionID == "":
 			req.SessionID = omaha.NewID()
 		case len(sent[a]) > 0 && session == "":
 			session = sent[a][0].Session
@@ -258,8 +264,8 @@ func (c *Client) request(visits []*visit, reports bool) (*omaha.Request, map[*ap
 		req.OnDemand = req.OnDemand || v.demanded
 		req.Apps = append(req.Apps, ask)
 	}
-	for _, v := range visits {
-		if v.check {
+	for i, v := range visits {
+		if req.Apps[i].Check {
 			v.app.session = req.SessionID
 		}
 	}

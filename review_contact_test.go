@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nebraska/omahaclient"
@@ -118,4 +119,31 @@ func TestCheckNow_logMayAskForStatus(t *testing.T) {
 		panic( // Close would wait as well
 			"Status waits for the log, which waits for Status")
 	}
+}
+
+// A success and a check in one request, whose answer is lost, would be sent again: the success of the first update would
+// complete the second one, which the check was granted.
+func TestOutbox_successDoesNotCompleteTheNextUpdate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		g := w.offering(appA, "2.0.0")
+		c := w.client(app(appA))
+		s := w.updates(c)
+		o := s.next()
+		synctest.Wait()
+		w.Offline(true)
+		must(t, o.Ack(nil))
+		g.Publish(release(appA, "3.0.0"))
+		s.silent(10 * time.Minute)
+		w.Offline(false)
+		lost := false
+		w.FailFunc(func(r testserver.Request) testserver.Fault {
+			f := testserver.Fault{Reset: !lost && r.Apps[0].Check}
+			lost = lost || f.Reset
+			return f
+		})
+		must(t, c.CheckNow(t.Context()))
+		want(t, "version", s.next().Version, "3.0.0")
+		synctest.Wait()
+		want(t, "history", w.history(appA), "granted, downloading, downloaded, complete, granted, downloading, downloaded")
+	})
 }
