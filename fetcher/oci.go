@@ -61,9 +61,9 @@ type OCI struct {
 
 // Pull says what became of an image's blobs.
 type Pull struct {
-	Reference string // as Payload.Reference
-	Digest    string // of the manifest for this platform
-	Blobs     []PulledBlob
+	Reference string       // as Payload.Reference
+	Digest    string       // of the manifest for this platform
+	Blobs     []PulledBlob // manifests from the pinned one down, config, layers in their order, each once
 }
 
 // PulledBlob is a manifest, config or layer.

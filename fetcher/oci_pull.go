@@ -112,7 +112,7 @@ func (p *pull) run(ctx context.Context) (Payload, error) {
 		Reference: p.source.refs[0].registry + "/" + p.source.refs[0].repository + "@" + pinned.String(),
 	}
 	if p.oci.Report != nil {
-		p.oci.Report(Pull{Reference: payload.Reference, Digest: payload.Digest, Blobs: p.sum.blobs})
+		p.oci.Report(Pull{Reference: payload.Reference, Digest: payload.Digest, Blobs: p.sum.report(all)})
 	}
 	return payload, nil
 }

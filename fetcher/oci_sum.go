@@ -17,11 +17,11 @@ type sum struct {
 	total int64
 	done  int64
 	each  map[digest.Digest]int64
-	blobs []PulledBlob
+	blobs map[digest.Digest]PulledBlob
 }
 
 func newSum(tell func(done, total int64)) *sum {
-	return &sum{tell: tell, each: map[digest.Digest]int64{}}
+	return &sum{tell: tell, each: map[digest.Digest]int64{}, blobs: map[digest.Digest]PulledBlob{}}
 }
 
 // begin is called once the total is known; the manifests are here by then.
@@ -56,5 +56,19 @@ func (s *sum) say() {
 func (s *sum) note(d ocispec.Descriptor, got download.Result, reused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.blobs = append(s.blobs, PulledBlob{Digest: d.Digest.String(), MediaType: d.MediaType, Size: got.Size, Reused: reused, Received: got.Received})
+	if _, twice := s.blobs[d.Digest]; !twice {
+		s.blobs[d.Digest] = PulledBlob{Digest: d.Digest.String(), Size: got.Size, Reused: reused, Received: got.Received}
+	}
+}
+
+// report lists what was noted in the order of all.
+func (s *sum) report(all []ocispec.Descriptor) []PulledBlob {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]PulledBlob, len(all))
+	for i, d := range all {
+		list[i] = s.blobs[d.Digest]
+		list[i].MediaType = d.MediaType
+	}
+	return list
 }

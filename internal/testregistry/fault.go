@@ -1,11 +1,13 @@
 package testregistry
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Honest is no fault.
@@ -106,3 +108,44 @@ func begin(w http.ResponseWriter, r *http.Request, next http.Handler, n int) {
 	_, _ = w.Write(answer.Body.Bytes()[:min(n, answer.Body.Len())])
 	_ = http.NewResponseController(w).Flush()
 }
+
+// Slow sends so many bytes of each body a second; 0 is full speed.
+func Slow(rate int) Front {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if rate > 0 {
+			w = &slow{ResponseWriter: w, rate: rate, gone: r.Context().Done()}
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+type slow struct {
+	http.ResponseWriter
+	rate int
+	gone <-chan struct{}
+}
+
+func (s *slow) Write(p []byte) (written int, err error) {
+	const perSecond = 50
+	tick := time.NewTicker(time.Second / perSecond)
+	defer tick.Stop()
+	for len(p) > 0 {
+		n, err := s.ResponseWriter.Write(p[:min(len(p), max(s.rate/perSecond, 1))])
+		if written += n; err != nil {
+			return written, err
+		}
+		if p = p[n:]; len(p) == 0 {
+			break
+		}
+		_ = http.NewResponseController(s.ResponseWriter).Flush()
+		select {
+		case <-tick.C:
+		case <-s.gone:
+			return written, context.Canceled
+		}
+	}
+	return written, nil
+}
+
+// Unwrap is for http.ResponseController.
+func (s *slow) Unwrap() http.ResponseWriter { return s.ResponseWriter }
