@@ -175,7 +175,7 @@ func TestDo_fileDamagedWhileOpen(t *testing.T) {
 			must(t, err)
 			j := d.Journal
 			for i := range 50 {
-				take(t, j, fmt.Sprintf("io.example.app-%d", i), toOffered...)
+				prepare(t, j, fmt.Sprintf("io.example.app-%d", i), toOffered...)
 			}
 			take(t, j, appA, toOffered...)
 			path := filepath.Join(dir, "journal.db")
@@ -248,7 +248,7 @@ func TestOpen_tornHead(t *testing.T) {
 	before := text(t, take(t, d.Journal, appA, toFetched...))
 	after := text(t, take(t, d.Journal, appA, offer))
 	must(t, d.Close())
-	newest := int64(transactions(t, dir) % 2 * os.Getpagesize())
+	newest := int64(transactions(t, dir)%2) * int64(os.Getpagesize())
 	for _, tc := range []struct {
 		name string
 		at   int64

@@ -32,3 +32,9 @@ func Total(values map[string][]byte) string {
 	t.written(values)
 	return string(t.with(nil))
 }
+
+// Transactions tells how many transactions a journal has seen.
+func Transactions(file io.ReaderAt) (uint64, error) {
+	m, err := newestMeta(file)
+	return m.tx, err
+}

@@ -68,7 +68,7 @@ func FuzzReadJournal(f *testing.F) {
 	d, err := state.Open(dir, machine, slog.New(slog.DiscardHandler))
 	must(f, err)
 	for i := range 40 { // some leaves and a branch
-		take(f, d.Journal, fmt.Sprint("io.example.", i), toGranted...)
+		prepare(f, d.Journal, fmt.Sprint("io.example.", i), toGranted...)
 	}
 	must(f, d.Close())
 	journal, err := os.ReadFile(filepath.Join(dir, "journal.db"))

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
@@ -144,16 +143,14 @@ func setAside(t testing.TB, path string) []string {
 	return names
 }
 
-// transactions tells how many transactions a closed journal has seen.
-func transactions(t testing.TB, path string) (n int) {
+// transactions tells how many transactions a journal has seen.
+func transactions(t testing.TB, path string) uint64 {
 	t.Helper()
-	db, err := bolt.Open(filepath.Join(path, "journal.db"), 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+	f, err := os.Open(filepath.Join(path, "journal.db"))
 	must(t, err)
-	must(t, db.View(func(tx *bolt.Tx) error {
-		n = tx.ID()
-		return nil
-	}))
-	must(t, db.Close())
+	defer f.Close()
+	n, err := state.Transactions(f)
+	must(t, err)
 	return n
 }
 
@@ -261,7 +258,21 @@ var (
 	toRunning   = append(toInstalled[:5:5], runs)
 )
 
-// take does steps that must succeed.
+// prepare does steps that must succeed in one transaction.
+func prepare(t testing.TB, j *state.Journal, id string, steps ...step) *state.App {
+	t.Helper()
+	must(t, j.Do(id, func(a *state.App) error {
+		for _, s := range steps {
+			if err := s.do(a); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	return j.Get(id)
+}
+
+// take does steps that must succeed, each in a transaction.
 func take(t testing.TB, j *state.Journal, id string, steps ...step) *state.App {
 	t.Helper()
 	for _, s := range steps {

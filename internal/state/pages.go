@@ -28,7 +28,6 @@ const (
 	freelistPage  = 0x10
 	bucketElement = 0x01
 	countBeyond   = 0xFFFF // a freelist's count is in its first element
-	maxDepth      = 32
 )
 
 func u32(b []byte, at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
@@ -64,7 +63,7 @@ func walk(file io.ReaderAt, size int64, fn emit) error {
 	if err := p.freelist(); err != nil {
 		return err
 	}
-	return p.tree(m.root, nil, nil, 0, func(e element) error { return p.bucket(e, fn) })
+	return p.tree(m.root, nil, nil, func(e element) error { return p.bucket(e, fn) })
 }
 
 func broken(format string, args ...any) error {
@@ -193,7 +192,7 @@ type element struct {
 }
 
 // tree reads the pages below id, whose keys must lie between low (included) and high (not); nil is no bound.
-func (p *pages) tree(id uint64, low, high []byte, depth int, fn func(element) error) error {
+func (p *pages) tree(id uint64, low, high []byte, fn func(element) error) error {
 	pg, err := p.take(id)
 	if err != nil {
 		return err
@@ -204,7 +203,7 @@ func (p *pages) tree(id uint64, low, high []byte, depth int, fn func(element) er
 		return err
 	case pg.flags == leafPage:
 		return each(elements, fn)
-	case len(elements) == 0 || depth == maxDepth:
+	case len(elements) == 0:
 		return broken("page %d is no branch", id)
 	}
 	for i, e := range elements {
@@ -212,7 +211,7 @@ func (p *pages) tree(id uint64, low, high []byte, depth int, fn func(element) er
 		if i+1 < len(elements) {
 			next = elements[i+1].key
 		}
-		if err := p.tree(e.below, e.key, next, depth+1, fn); err != nil {
+		if err := p.tree(e.below, e.key, next, fn); err != nil {
 			return err
 		}
 	}
@@ -271,7 +270,7 @@ func (p *pages) bucket(b element, fn emit) error {
 		return fn(name, e.key, e.value)
 	}
 	if root := u64(b.value, 0); root != 0 {
-		return p.tree(root, nil, nil, 0, inner)
+		return p.tree(root, nil, nil, inner)
 	}
 	if len(b.value) < bucketSize+headerSize {
 		return broken("bucket %q is cut off", name)

@@ -35,6 +35,8 @@ func TestTransitions_legalAndIllegal(t *testing.T) {
 	deferral := step{"Defer", func(a *state.App) error {
 		return a.Defer(seqOf(a), failure, waiting(state.WaitDefer, "2.0.0", epoch.Add(time.Hour)))
 	}}
+	dir := t.TempDir()
+	d := open(t, dir)
 	for _, tc := range []struct {
 		step
 		want string // a letter for each of the states
@@ -65,40 +67,38 @@ func TestTransitions_legalAndIllegal(t *testing.T) {
 	} {
 		for i, s := range states {
 			t.Run(tc.name+" while "+s.name, func(t *testing.T) {
-				dir := t.TempDir()
-				d := open(t, dir)
-				before := take(t, d.Journal, appA, s.path...)
-				written := text(t, before)
-				err := d.Journal.Do(appA, tc.do)
-				after := d.Journal.Get(appA)
+				id := t.Name()
+				before := prepare(t, d.Journal, id, s.path...)
+				written, n := text(t, before), transactions(t, dir)
+				err := d.Journal.Do(id, tc.do)
+				after := d.Journal.Get(id)
+				n = transactions(t, dir) - n
+				must(t, after.Sound())
 				switch tc.want[i] {
 				case taken:
 					must(t, err)
+					want(t, "transactions", n, 1)
 					if after == before || text(t, after) == written {
 						t.Error("the record did not change")
 					}
 				case nothing:
 					must(t, err)
+					want(t, "transactions", n, 0)
 					want(t, "record", text(t, after), written)
 				case refused:
 					wantErr(t, err, state.ErrTransition)
+					want(t, "transactions", n, 0)
 					want(t, "record", text(t, after), written)
 				}
-				must(t, after.Sound())
-				must(t, d.Close())
-				n := len(s.path) + 2 // bbolt's own and the first of the file
-				if tc.want[i] == taken {
-					n++
-				}
-				want(t, "transactions", transactions(t, dir), n)
-				sameRecords(t, "reopened", all(t, open(t, dir).Journal), all(t, d.Journal))
 			})
 		}
 	}
+	sameRecords(t, "after a crash", all(t, crashed(t, dir).Journal), all(t, d.Journal))
 }
 
 // A transition must come with the report that tells of it, and speak of the update that is open.
 func TestTransitions_wrongArguments(t *testing.T) {
+	j := journal(t)
 	other := waiting(state.WaitBackoff, "3.0.0", time.Time{})
 	for _, tc := range []struct {
 		name string
@@ -139,10 +139,9 @@ func TestTransitions_wrongArguments(t *testing.T) {
 		{"an error of the caller's", nil, func(*state.App) error { return errors.New("no") }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			j := journal(t)
-			before := text(t, take(t, j, appA, tc.path...))
-			wantErr(t, j.Do(appA, tc.do), state.ErrTransition)
-			want(t, "record", text(t, j.Get(appA)), before)
+			before := text(t, prepare(t, j, t.Name(), tc.path...))
+			wantErr(t, j.Do(t.Name(), tc.do), state.ErrTransition)
+			want(t, "record", text(t, j.Get(t.Name())), before)
 		})
 	}
 }
