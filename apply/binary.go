@@ -64,7 +64,7 @@ func (b Binary) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error 
 	if x.self {
 		return &restartError{how: b.Restart, path: x.path, version: offer.Version}
 	}
-	if err := b.activate(ctx); err != nil {
+	if err := activate(ctx, b.Activate, b.Probe); err != nil {
 		if ctx.Err() != nil {
 			return err // it comes again, finds the executable in place and goes on here
 		}
@@ -73,14 +73,24 @@ func (b Binary) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error 
 	return nil
 }
 
-// activate makes what is in place run, and asks the Probe.
-func (b Binary) activate(ctx context.Context) error {
-	if b.Activate != nil {
-		if err := safely(func() error { return b.Activate(ctx) }); err != nil {
+// activate makes what is in place run, and asks the probe.
+func activate(ctx context.Context, fn func(context.Context) error, p Probe) error {
+	if fn != nil {
+		if err := safely(func() error { return fn(ctx) }); err != nil {
 			return fmt.Errorf("activate: %w", err)
 		}
 	}
-	return healthy(ctx, b.Probe)
+	return healthy(ctx, p)
+}
+
+// activateOld makes the version from before run again, and adds to cause what went wrong with that.
+func activateOld(fn func(context.Context) error, cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), rollBackTime) // whatever ends the update
+	defer cancel()
+	if err := activate(ctx, fn, nil); err != nil {
+		return errors.Join(cause, fmt.Errorf("the version from before: %w", err))
+	}
+	return cause
 }
 
 // rollBack puts the old executable back because of cause.
@@ -88,14 +98,7 @@ func (b Binary) rollBack(x executable, cause error) error {
 	if err := x.putBack(); err != nil {
 		return refused(errors.Join(cause, fmt.Errorf("the old executable could not be put back: %w", err)))
 	}
-	if b.Activate != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), rollBackTime) // whatever ends the update
-		defer cancel()
-		if err := safely(func() error { return b.Activate(ctx) }); err != nil {
-			cause = errors.Join(cause, fmt.Errorf("activate the old version: %w", err))
-		}
-	}
-	return rolledBack(fmt.Errorf("%s is put back: %w", x.path, cause))
+	return rolledBack(fmt.Errorf("%s is put back: %w", x.path, activateOld(b.Activate, cause)))
 }
 
 const rollBackTime = 2 * time.Minute

@@ -3,17 +3,12 @@
 package apply_test
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 
 	"github.com/nebraska/omahaclient/apply"
 	"github.com/nebraska/omahaclient/internal/testserver"
@@ -23,30 +18,6 @@ import (
 // program is an executable of a version that exits with a status.
 func program(version string, status int) string {
 	return fmt.Sprintf("#!/bin/sh\necho version %s; exit %d\n", version, status)
-}
-
-func packed(t *testing.T, format, content string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	switch format {
-	case "gzip":
-		w := gzip.NewWriter(&b)
-		w.Write([]byte(content))
-		must(t, w.Close())
-	case "zstd":
-		w, err := zstd.NewWriter(&b)
-		must(t, err)
-		w.Write([]byte(content))
-		must(t, w.Close())
-	case "xz":
-		w, err := xz.NewWriter(&b)
-		must(t, err)
-		w.Write([]byte(content))
-		must(t, w.Close())
-	default:
-		b.WriteString(content)
-	}
-	return b.Bytes()
 }
 
 func TestBinary_replacesAnExecutable(t *testing.T) {
@@ -87,7 +58,7 @@ func TestBinary_refusesOrRollsBack(t *testing.T) {
 		{"is of another system", program("1", 0), "\x7fELF nonsense", apply.Binary{}, 5, "exec format error", "agent"},
 		{"has no such payload", program("1", 0), program("2", 0), apply.Binary{Payload: "other"}, 5, `no payload "other"`, "agent"},
 		{"is not well", program("1", 0), program("2", 0), apply.Binary{Probe: failing}, 44, "is put back", ".agent.omahaclient-old agent"},
-		{"cannot be activated", program("1", 0), program("2", 0), apply.Binary{Activate: failing.Probe}, 44, "activate the old version", ".agent.omahaclient-old agent"},
+		{"cannot be activated", program("1", 0), program("2", 0), apply.Binary{Activate: failing.Probe}, 44, "the version from before: activate", ".agent.omahaclient-old agent"},
 		{"is not well and the first", "", program("2", 0), apply.Binary{Probe: failing}, 44, "is put back", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -23,7 +23,9 @@ import (
 func init() { children["agent"] = agent } //nolint:gochecknoinits // before TestMain
 
 // trailer is what follows the test's own executable in an agent's: it tells the version and how it behaves.
-func trailer(version, behaviour string) string { return fmt.Sprintf("\n%-15s%-16s", version, behaviour) }
+func trailer(version, behaviour string) string {
+	return fmt.Sprintf("\n%-15s%-16s", version, behaviour)
+}
 
 // agentOf makes an executable of an agent.
 func agentOf(t *testing.T, version, behaviour string) []byte {
