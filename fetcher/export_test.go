@@ -1,6 +1,9 @@
 package fetcher
 
-import "net/url"
+import (
+	"errors"
+	"net/url"
+)
 
 // FileName is fileName.
 func FileName(label string) string { return fileName(label) }
@@ -59,4 +62,10 @@ func ParseHosts(content, dir string) ([]string, error) {
 		list = append(list, s)
 	}
 	return list, err
+}
+
+// WithoutLinks is o on a file system without hard links.
+func WithoutLinks(o OCI) OCI {
+	o.link = func(string, string) error { return errors.ErrUnsupported }
+	return o
 }

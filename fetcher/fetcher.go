@@ -1,7 +1,8 @@
 // Package fetcher fetches what an update server announced and verifies it.
 //
 // A [Fetcher] knows one media type. [HTTP] takes plain files ("binary"): ranged, resumable and verified downloads from
-// several mirrors. [OCI] takes container images ("application/vnd.oci.image"), blob by blob in the same way. [Registry] picks the Fetcher by the media type of a [Source].
+// several mirrors. [OCI] takes container images ("application/vnd.oci.image"), blob by blob in the same way. [Registry] picks
+// the Fetcher by the media type of a [Source].
 //
 // Nothing is returned that was not verified, nothing is written outside of the folders that a [Job] names, and no credential
 // reaches a host that it was not meant for.

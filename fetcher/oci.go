@@ -57,6 +57,8 @@ type OCI struct {
 	RetryWait    time.Duration
 	// Logger gets a warning for each failed try, with URLs' queries left out. Defaults to none.
 	Logger *slog.Logger
+
+	link func(from, to string) error // os.Link; tests replace it by a file system without links
 }
 
 // Pull says what became of an image's blobs.
@@ -141,6 +143,9 @@ func (o OCI) fetch(ctx context.Context, job Job) (Payload, error) {
 		return Payload{}, err
 	}
 	defer closeIdle()
+	if o.link == nil {
+		o.link = os.Link
+	}
 	p := &pull{oci: o, job: job, source: source, machine: machine, registries: regs}
 	if err := p.open(); err != nil {
 		return Payload{}, err

@@ -32,9 +32,10 @@ const layoutName = "image"
 type layout struct {
 	path string
 	root *os.Root
+	link func(from, to string) error
 }
 
-func openLayout(dir string) (*layout, error) {
+func openLayout(dir string, link func(from, to string) error) (*layout, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the image's folder: %w", err)
 	}
@@ -50,7 +51,7 @@ func openLayout(dir string) (*layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the image's layout: %w", err)
 	}
-	return &layout{path: filepath.Join(dir, layoutName), root: root}, nil
+	return &layout{path: filepath.Join(dir, layoutName), root: root, link: link}, nil
 }
 
 func (l *layout) close() { l.root.Close() }
@@ -72,7 +73,7 @@ func (l *layout) giveBack(s *store, digests []digest.Digest) {
 		if info, err := l.root.Lstat(blobName(d)); err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		_ = os.Link(filepath.Join(l.path, blobName(d)), s.blobPath(d))
+		_ = l.link(filepath.Join(l.path, blobName(d)), s.blobPath(d))
 	}
 }
 
@@ -142,7 +143,7 @@ func (l *layout) take(s *store, d digest.Digest) error {
 	if err := l.root.RemoveAll(blobName(d)); err != nil {
 		return err
 	}
-	linkErr := os.Link(s.blobPath(d), filepath.Join(l.path, blobName(d)))
+	linkErr := l.link(s.blobPath(d), filepath.Join(l.path, blobName(d)))
 	if linkErr == nil {
 		return nil
 	}

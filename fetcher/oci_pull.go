@@ -46,7 +46,7 @@ type pull struct {
 }
 
 func (p *pull) open() (err error) {
-	if p.layout, err = openLayout(p.job.Dir); err != nil {
+	if p.layout, err = openLayout(p.job.Dir, p.oci.link); err != nil {
 		return err
 	}
 	shared := p.job.Shared

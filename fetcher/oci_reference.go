@@ -131,9 +131,10 @@ func isHost(first string) bool {
 // checkHost takes a host name, an IPv4 or a bracketed IPv6 address, each with or without a port, and returns it in lower case.
 func checkHost(s string) (string, error) {
 	bad := fmt.Errorf("%q is no host of a registry", s)
-	host, port := s, ""
+	host := s
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		host, port = s[:i], s[i+1:]
+		port := s[i+1:]
+		host = s[:i]
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 || port[0] == '0' {
 			return "", bad
@@ -247,9 +248,7 @@ func metadataDigest(metadata []byte) (digest.Digest, error) {
 		var descriptor struct {
 			Digest string `json:"digest"`
 		}
-		if json.Unmarshal([]byte(text), &descriptor) != nil {
-			return "", nil
-		}
+		_ = json.Unmarshal([]byte(text), &descriptor) // other metadata than a descriptor has no digest
 		text = descriptor.Digest
 	} else if !strings.HasPrefix(text, "sha256:") {
 		return "", nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -211,9 +212,7 @@ func (r *registries) RoundTrip(req *http.Request) (*http.Response, error) {
 		return r.plain.RoundTrip(req)
 	}
 	req = req.Clone(auth.WithScopesForHost(req.Context(), req.URL.Host, a.scopes...))
-	for name, values := range a.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, a.header)
 	client := &auth.Client{
 		Client:     &http.Client{Transport: a.transport, CheckRedirect: onlyTokens(req.URL)},
 		Header:     http.Header{"User-Agent": {"omahaclient"}},
@@ -244,10 +243,14 @@ func judge(err error) error {
 		return nil
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
 		return download.Final(fmt.Errorf("%w: it wants a user and password: log in with docker login, or set OCI.Credentials", err))
-	case errors.As(err, &answer) && answer.StatusCode/100 == 4 && answer.StatusCode != http.StatusRequestTimeout && answer.StatusCode != http.StatusTooManyRequests:
+	case errors.As(err, &answer) && refuses(answer.StatusCode):
 		return download.Final(fmt.Errorf("no token: %w: log in with docker login, or set OCI.Credentials", err))
 	}
 	return err
+}
+
+func refuses(status int) bool {
+	return status/100 == 4 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
 }
 
 // credentials returns where to look for a host's credentials: the program's own function, or Docker's configuration.

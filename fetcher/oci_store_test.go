@@ -224,3 +224,25 @@ func TestOCI_staysInItsFolders(t *testing.T) {
 		t.Errorf("it wrote %v", entries)
 	}
 }
+
+// Where no hard link can be made the layout has copies, which are looked at like everything else.
+func TestOCI_copiesWhereItCannotLink(t *testing.T) {
+	h := newHub(t)
+	img := h.PushImage("ns/app", "linux/amd64", noise(1, 600_000))
+	job := newImageJob(t, h.ref("ns/app", img.Manifest))
+	o := fetcher.WithoutLinks(quickOCI())
+	p := mustPull(t, o, job)
+	h.Spoil(nil)
+	for _, dir := range []string{p.Path, job.Shared} {
+		file := filepath.Join(dir, "blobs", "sha256", img.Layers[0].Digest.Encoded())
+		b := readFile(t, file)
+		b[7] ^= 1
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mustPull(t, o, job)
+	}
+	if got := h.asked(""); len(got) != 1 {
+		t.Errorf("asked %q: a copy is mended from the store", got)
+	}
+}

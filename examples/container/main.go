@@ -124,7 +124,8 @@ func parse(args []string, output io.Writer) (settings, error) {
 	flags.StringVar(&s.server, "server", "", "`URL` of an Omaha server; without it a server and a registry come along")
 	flags.StringVar(&s.app, "app", "", "`ID` of the app on -server")
 	flags.StringVar(&s.channel, "channel", "stable", "channel (track) that the app follows")
-	flags.StringVar(&s.dir, "dir", "", "`directory` for state and images; by default omahaclient-container in your cache directory, without -server a temporary one")
+	flags.StringVar(&s.dir, "dir", "", "`directory` for state and images; by default omahaclient-container in your cache directory, "+
+		"without -server a temporary one")
 	flags.StringVar(&s.load, "load", "", "`COMMAND` that takes an image; {} stands for its OCI layout")
 	flags.StringVar(&s.images.Platform, "platform", "", "`OS/ARCHITECTURE` of the images; by default this machine's")
 	flags.BoolVar(&s.images.AllowTags, "tags", false, "take references without a digest: the registry then decides what is run")

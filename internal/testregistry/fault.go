@@ -2,6 +2,7 @@ package testregistry
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -54,9 +55,7 @@ func Edit(edit func(header http.Header, body []byte) []byte) Front {
 		answer := httptest.NewRecorder()
 		next.ServeHTTP(answer, r)
 		body := edit(answer.Header(), answer.Body.Bytes())
-		for k, v := range answer.Header() {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), answer.Header())
 		w.WriteHeader(answer.Code)
 		_, _ = w.Write(body)
 	}
@@ -101,9 +100,7 @@ func Stall(n int) Front {
 func begin(w http.ResponseWriter, r *http.Request, next http.Handler, n int) {
 	answer := httptest.NewRecorder()
 	next.ServeHTTP(answer, r)
-	for k, v := range answer.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), answer.Header())
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes()[:min(n, answer.Body.Len())])
 	_ = http.NewResponseController(w).Flush()

@@ -58,13 +58,13 @@ func (g *Registry) Spoil(f Front) {
 // ServeHTTP serves the registry.
 func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
-	front := g.front
+	front, served := g.front, g.served // a request that outlives Spoil counts for the time before
 	g.seen = append(g.seen, r.Clone(r.Context()))
 	g.mu.Unlock()
 	count := &counter{ResponseWriter: w, add: func(n int) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.served[r.URL.Path] += int64(n)
+		served[r.URL.Path] += int64(n)
 	}}
 	if front == nil {
 		g.registry.ServeHTTP(count, r)
