@@ -109,7 +109,9 @@ func noteOf(dir, appID string) string {
 	return filepath.Join(dir, "fleetlock-"+hex.EncodeToString(sum[:8]))
 }
 
-func forget(note string) error { return errors.Join(os.Remove(note), state.SyncDir(filepath.Dir(note))) }
+func forget(note string) error {
+	return errors.Join(os.Remove(note), state.SyncDir(filepath.Dir(note)))
+}
 
 func (l FleetLock) poll() time.Duration {
 	if l.Poll > 0 {
