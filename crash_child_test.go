@@ -33,13 +33,14 @@ const (
 
 // crashLife tells the child what to be.
 type crashLife struct {
-	URL, Dir string
-	Boot     string
-	Apps     []crashApp
-	Once     bool   // a round instead of a stream
-	CheckNow bool   // once the stream is open
-	Event    string // a version to send in an event of the program's own; "" for none
-	Waits    bool   // and whether to wait for its delivery
+	URL, Dir  string
+	Boot      string
+	Apps      []crashApp
+	Once      bool   // a round instead of a stream
+	CheckNow  bool   // once the stream is open
+	Event     string // a version to send in an event of the program's own; "" for none
+	Waits     bool   // and whether to wait for its delivery
+	EventSize int    // bytes of the version that it names as the next one, for a journal that is to grow
 
 	Point string // where to die: the Nth time that it passes this point, any point for ""
 	Nth   int    // 0: nowhere
@@ -73,8 +74,9 @@ type device struct {
 
 	mu     sync.Mutex // guards what follows and standard output
 	passed map[string]bool
-	near   int // points passed that are Point
-	writes int // journal transactions that began
+	near   int  // points passed that are Point
+	writes int  // journal transactions that began
+	lifted bool // the disk is not full any more
 }
 
 // crashChild is the child process' main.
@@ -84,7 +86,7 @@ func crashChild(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	d.say("ready")
+	d.sayf("ready")
 	c, err := d.newClient()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -98,16 +100,18 @@ func crashChild(spec string) int {
 	d.serve(ctx)
 	d.work.Wait()
 	d.point("ended")
-	if d.FullAt > 0 {
-		d.diskFull(false)
-	}
+	d.lift()
 	if err := c.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	d.point("closed")
-	list, _ := json.Marshal(plainStatus(c.Status()))
-	d.say("status %s", list)
+	list, err := json.Marshal(plainStatus(c.Status()))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	d.sayf("status %s", list)
 	if d.again.Load() {
 		return exitRestart
 	}
@@ -146,14 +150,14 @@ func (d *device) newClient() (*omahaclient.Client, error) {
 	return omahaclient.New(d.URL, opts...)
 }
 
-// say writes a line to the parent. A pipe to a process that lives is as durable as a file that is synced.
-func (d *device) say(format string, args ...any) {
+// sayf writes a line to the parent. A pipe to a process that lives is as durable as a file that is synced.
+func (d *device) sayf(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sayLocked(format, args...)
+	d.sayLockedf(format, args...)
 }
 
-func (d *device) sayLocked(format string, args ...any) {
+func (d *device) sayLockedf(format string, args ...any) {
 	fmt.Fprintf(os.Stdout, "%d "+format+"\n", append([]any{time.Now().UnixNano()}, args...)...)
 }
 
@@ -163,13 +167,13 @@ func (d *device) point(name string) {
 	defer d.mu.Unlock()
 	if !d.passed[name] {
 		d.passed[name] = true
-		d.sayLocked("point %s", name)
+		d.sayLockedf("point %s", name)
 	}
 	if d.Point == "" || d.Point == name {
 		d.near++
 	}
 	if d.Nth > 0 && d.near == d.Nth {
-		d.sayLocked("dying %s", name)
+		d.sayLockedf("dying %s", name)
 		self, _ := os.FindProcess(os.Getpid())
 		_ = self.Kill()
 		select {}
@@ -186,7 +190,7 @@ func (d *device) serve(ctx context.Context) {
 	defer stop()
 	go func() { // it ends with the process
 		_, _ = io.Copy(io.Discard, os.Stdin)
-		d.diskFull(false)
+		d.lift()
 		flush, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		_ = d.client.Flush(flush) // what is left shows in the status
@@ -198,7 +202,7 @@ func (d *device) serve(ctx context.Context) {
 	}
 	d.demand.Store(d.CheckNow)
 	for o := range offers(ctx) {
-		d.say("offered %s %s %d", o.AppID, o.Version, o.Attempt)
+		d.sayf("offered %s %s %d", o.AppID, o.Version, o.Attempt)
 		d.point("offered")
 		d.work.Go(func() { d.take(o) })
 	}
@@ -233,7 +237,7 @@ func (d *device) confirm(id string) {
 		if s.AppID != id || s.Phase != omahaclient.RestartPending || !strings.Contains(s.Reason, "Confirm") {
 			continue
 		}
-		d.say("deciding %s %s %s", id, s.Target, confirmed)
+		d.sayf("deciding %s %s %s", id, s.Target, confirmed)
 		d.verdict(id, s.Target, confirmed, d.client.Confirm(id))
 	}
 }
@@ -244,11 +248,11 @@ func (d *device) send(ctx context.Context, id string) {
 	if !d.Waits {
 		cancel() // queued all the same
 	}
-	err := d.client.SendEvent(ctx, id, omaha.Event{Type: omaha.EventTypeInstallComplete, Result: omaha.EventResultSuccess, PreviousVersion: d.Event})
+	err := d.client.SendEvent(ctx, id, omaha.Event{Type: omaha.EventTypeInstallComplete, Result: omaha.EventResultSuccess, PreviousVersion: d.Event, NextVersion: strings.Repeat("9", d.EventSize)})
 	var refused *omahaclient.Error
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &refused): // it is in the outbox in any case
-		d.say("sent %s %s", id, d.Event)
+		d.sayf("sent %s %s", id, d.Event)
 	}
 	d.point("event sent")
 }
@@ -258,28 +262,28 @@ func (d *device) take(o omahaclient.UpdateOffer) {
 	for _, p := range o.Payloads {
 		got, err := os.ReadFile(p.Path)
 		if err != nil || !bytes.Equal(got, crashContent(o.AppID, o.Version, p.Name)) {
-			d.say("corrupt %s %s %v", o.AppID, o.Version, err)
+			d.sayf("corrupt %s %s %v", o.AppID, o.Version, err)
 		}
 	}
-	d.say("applying %s %s", o.AppID, o.Version)
+	d.sayf("applying %s %s", o.AppID, o.Version)
 	d.point("applying")
 	switch how := dispositionOf(o.Version); {
 	case how == failing:
-		d.say("deciding %s %s %s", o.AppID, o.Version, ackedError)
+		d.sayf("deciding %s %s %s", o.AppID, o.Version, ackedError)
 		d.verdict(o.AppID, o.Version, ackedError, o.Ack(omahaclient.WithCode(errors.New("it does not start"), applyFailed)))
 	case how == deferring && o.Attempt == 1:
-		d.say("deciding %s %s %s", o.AppID, o.Version, deferred)
+		d.sayf("deciding %s %s %s", o.AppID, o.Version, deferred)
 		d.verdict(o.AppID, o.Version, deferred, o.Defer(20*time.Millisecond))
 	case d.kind(o.AppID) == plainApp:
 		d.ack(o)
 	case d.kind(o.AppID) == selfApp:
-		d.say("runs %s %s", o.AppID, o.Version)
+		d.sayf("runs %s %s", o.AppID, o.Version)
 		d.point("runs")
 		d.ack(o)
 	default:
-		d.say("staged %s %s", o.AppID, o.Version)
+		d.sayf("staged %s %s", o.AppID, o.Version)
 		d.point("staged")
-		d.say("deciding %s %s %s", o.AppID, o.Version, installed)
+		d.sayf("deciding %s %s %s", o.AppID, o.Version, installed)
 		err := o.Installed()
 		d.verdict(o.AppID, o.Version, installed, err)
 		d.again.Store(true)
@@ -288,16 +292,16 @@ func (d *device) take(o omahaclient.UpdateOffer) {
 }
 
 func (d *device) ack(o omahaclient.UpdateOffer) {
-	d.say("deciding %s %s %s", o.AppID, o.Version, acked)
+	d.sayf("deciding %s %s %s", o.AppID, o.Version, acked)
 	d.verdict(o.AppID, o.Version, acked, o.Ack(nil))
 }
 
 // verdict says how a verdict went: what has returned nil is a promise.
 func (d *device) verdict(id, version string, v verdict, err error) {
 	if err == nil {
-		d.say("settled %s %s %s", id, version, v)
+		d.sayf("settled %s %s %s", id, version, v)
 	} else {
-		d.say("unsettled %s %s %s %v", id, version, v, err)
+		d.sayf("unsettled %s %s %s %v", id, version, v, err)
 	}
 	d.point("verdict " + string(v))
 }
@@ -320,7 +324,7 @@ func (d *device) Fetch(ctx context.Context, job fetcher.Job) (fetcher.Payload, e
 		return p, err
 	}
 	if u, err := url.Parse(job.Source.URLs[0]); err == nil {
-		d.say("fetched %s", strings.TrimPrefix(u.Path, "/"))
+		d.sayf("fetched %s", strings.TrimPrefix(u.Path, "/"))
 	}
 	d.point("fetched")
 	return p, nil

@@ -93,16 +93,11 @@ func TestCrash_everyTransition(t *testing.T) {
 
 // follow tells the script again and again, with a child that dies one transaction later each time, until none dies.
 func (s *story) follow(sc crashScript, when string) {
-	var app *crashedApp
-	var apps []*crashedApp
-	for _, a := range s.apps {
-		if strings.HasSuffix(a.ID, sc.app) {
-			app = a
-		} else if a.ID == "io.example.self" && sc.app == "leaving" {
-			apps = append(apps, a) // one must stay
-		}
-	}
-	s.apps = append(apps, app)
+	s.apps = slices.DeleteFunc(s.apps, func(a *crashedApp) bool {
+		stays := sc.app == "leaving" && a.ID == "io.example.self" // where one leaves, another must stay
+		return !stays && !strings.HasSuffix(a.ID, sc.app)
+	})
+	app := s.apps[len(s.apps)-1]
 	if sc.fresh {
 		life := s.spec()
 		life.Point, life.Nth = when+"openState", 1

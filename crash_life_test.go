@@ -142,8 +142,8 @@ func (s *story) hear(c *crashProcess, line crashLine) {
 }
 
 // live lets the child live until it kills itself, or ends, or patience is over: then it is killed from here. Twice in
-// between there are new releases for it. It returns whether it was killed.
-func (s *story) live(life crashLife, patience time.Duration) bool {
+// between there are new releases for it.
+func (s *story) live(life crashLife, patience time.Duration) {
 	c, err := s.begin(life, "")
 	if err != nil {
 		s.fatalf("%v", err)
@@ -158,7 +158,7 @@ func (s *story) live(life crashLife, patience time.Duration) bool {
 		s.publishSome()
 	}
 	c.hangUp()
-	return s.ended(c)
+	s.ended(c)
 }
 
 // ended takes note of the child's end, and returns whether it was killed.

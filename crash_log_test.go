@@ -31,7 +31,7 @@ func (d *device) Handle(_ context.Context, r slog.Record) error {
 		d.point("after: " + transition())
 	default:
 		if strings.Contains(r.Message, "set aside") {
-			d.say("aside %s", r.Message)
+			d.sayf("aside %s", r.Message)
 		}
 		if r.Level > slog.LevelDebug {
 			d.trace(r)
@@ -55,14 +55,23 @@ func (d *device) fill() {
 	d.mu.Lock()
 	d.writes++
 	n := d.writes
+	lifted := d.lifted
 	d.mu.Unlock()
 	switch {
-	case d.FullAt == 0:
+	case d.FullAt == 0, lifted:
 	case n == d.FullAt:
 		d.diskFull(true)
 	case n == d.FullAt+d.FullFor:
 		d.diskFull(false)
 	}
+}
+
+// lift empties the disk for good.
+func (d *device) lift() {
+	d.mu.Lock()
+	d.lifted = true
+	d.mu.Unlock()
+	d.diskFull(false)
 }
 
 // diskFull makes the disk full, or not.
@@ -74,7 +83,7 @@ func (d *device) diskFull(full bool) {
 		fmt.Fprintln(os.Stderr, "disk cannot be filled:", err)
 		os.Exit(1)
 	}
-	d.say("full %v", full)
+	d.sayf("full %v", full)
 }
 
 // transition names what is being written: the function of the root package that asked for it. (Where several transitions

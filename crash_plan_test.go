@@ -84,3 +84,10 @@ func (p *crashPlan) String() string {
 	}
 	return b.String()
 }
+
+// count adds to what a test counts over all its stories.
+func (p *crashPlan) count(sum *int, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*sum += n
+}

@@ -112,8 +112,8 @@ func newStory(t *testing.T, plan *crashPlan, seed uint64) *story {
 	return s
 }
 
-// errStory ends a story that cannot go on.
-var errStory = errors.New("the story cannot go on")
+// storyOver is what a story panics with that cannot go on.
+type storyOver struct{}
 
 func (s *story) errorf(format string, args ...any) {
 	s.failed = true
@@ -122,7 +122,7 @@ func (s *story) errorf(format string, args ...any) {
 
 func (s *story) fatalf(format string, args ...any) {
 	s.errorf(format, args...)
-	panic(errStory)
+	panic(storyOver{})
 }
 
 // publish gives an app its next release.
@@ -169,8 +169,8 @@ func (s *story) spec() crashLife {
 	return life
 }
 
-// until lets the child live until one of its kills. It returns whether there is one more kill to be counted.
-func (s *story) untilKilled() bool {
+// untilKilled is one life with faults, and, if all goes well, a violent death. change may make it another life than others.
+func (s *story) untilKilled(change func(*crashLife)) {
 	life := s.spec()
 	life.Once = s.rng.IntN(4) == 0
 	life.CheckNow = s.rng.IntN(4) == 0
@@ -185,9 +185,12 @@ func (s *story) untilKilled() bool {
 	if life.Nth == 0 {
 		patience = time.Duration(s.rng.Int64N(int64(patience)))
 	}
+	if change != nil {
+		change(&life)
+	}
 	s.spoil()
 	s.publishSome()
-	return s.live(life, patience)
+	s.live(life, patience)
 }
 
 // settle heals everything, publishes good releases, and wants the child to get there: with every app at its release, nothing left

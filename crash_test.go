@@ -5,7 +5,6 @@ import (
 	"os"
 	"strconv"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -63,7 +62,7 @@ func tellOne(t *testing.T, plan *crashPlan, seed uint64, tell func(s *story)) {
 	t.Helper()
 	s := newStory(t, plan, seed)
 	defer func() {
-		if p := recover(); p != nil && p != errStory {
+		if p := recover(); p != nil && p != any(storyOver{}) {
 			panic(p)
 		}
 		s.Close()
@@ -75,11 +74,11 @@ func tellOne(t *testing.T, plan *crashPlan, seed uint64, tell func(s *story)) {
 }
 
 func TestCrash_killedAnywhere(t *testing.T) {
-	plan := newCrashPlan(900 * time.Millisecond)
+	plan := newCrashPlan(crashPatience)
 	kills := int(number(t, "OMAHACLIENT_CRASH_KILLS", defaultKills))
 	stories(t, plan, kills, func(s *story, kills int) {
 		for s.kills < kills {
-			s.untilKilled()
+			s.untilKilled(nil)
 			if s.rng.IntN(8) == 0 {
 				s.wedge(s.apps[s.rng.IntN(len(s.apps))])
 			}
