@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/state"
@@ -203,14 +203,11 @@ func identity(m omaha.Manifest) string {
 		field(string(p.SHA1))
 		field(string(p.SHA256))
 		if len(p.SHA1) == 0 && len(p.SHA256) == 0 {
-			writeAll(h, p.URLs)
+			for _, u := range p.URLs { // without their queries: signed URLs differ at each check
+				u, _, _ = strings.Cut(u, "?")
+				field(u)
+			}
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-func writeAll(w io.Writer, list []string) {
-	for _, s := range list {
-		fmt.Fprintf(w, "%d:%s,", len(s), s)
-	}
 }

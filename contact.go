@@ -112,13 +112,35 @@ func (c *Client) exchange(ctx context.Context, visits []*visit) {
 		}
 	}
 	c.ask(ctx, silent, false)
+	unheard := map[*app]error{}
 	for _, v := range silent {
 		if answer := new(omaha.AnswerError); errors.As(v.err, &answer) || ctx.Err() != nil {
 			c.fall(ctx, visits, v.err)
 			return
 		}
+		if v.err != nil {
+			unheard[v.app] = v.err
+		}
 	}
-	c.ask(ctx, visits, true)
+	heard := make([]*visit, 0, len(visits))
+	for _, v := range visits {
+		if err := unheard[v.app]; err != nil {
+			c.unheard(v, err)
+			continue
+		}
+		heard = append(heard, v)
+	}
+	c.ask(ctx, heard, true)
+}
+
+// unheard notes that the server refuses even a ping of the app: reports sent now would be acknowledged and dropped.
+func (c *Client) unheard(v *visit, err error) {
+	v.err = err
+	c.plan(v.app, func() {
+		v.app.failures = nil
+		v.app.refusal = &Error{Op: "report", AppID: v.app.id, Code: omaha.CodeOf(err), Err: errors.Unwrap(err)}
+	})
+	c.checkFailed(v)
 }
 
 // ask goes on asking about the visits that an answer leaves out, as long as each answer brings some; then one by one.
@@ -423,7 +445,7 @@ func (c *Client) letGo(ctx context.Context, visits []*visit) (gone []*app) {
 		c.settleRound(v, ctx.Err() != nil, now)
 		c.planReports(a, rec, now)
 		c.planCheck(a, rec, now)
-		if a.leaving && (len(rec.Outbox) == 0 || a.refusal != nil) && ctx.Err() == nil {
+		if a.leaving && ctx.Err() == nil && (len(rec.Outbox) == 0 || a.refusal != nil && overdue(rec, now)) {
 			delete(c.leaving, a.key)
 			gone = append(gone, a)
 			continue
@@ -432,6 +454,14 @@ func (c *Client) letGo(ctx context.Context, visits []*visit) (gone []*app) {
 	}
 	c.changed()
 	return gone
+}
+
+// refusedFor is how long the server must have refused the reports of a removed app before it is forgotten with them:
+// Nebraska gives a passing fault of its database the same status as an app that it does not know.
+const refusedFor = 24 * time.Hour
+
+func overdue(rec *state.App, now time.Time) bool {
+	return now.Sub(rec.Outbox[len(rec.Outbox)-1].At) > refusedFor
 }
 
 // planReports sets when reports are tried next. mu is held.

@@ -120,7 +120,7 @@ func WithSchedule(s Schedule) Option { return func(c *config) { c.schedule = s }
 
 // WithGate asks fn before each scheduled check whether updates may be taken now. While it answers closed, the app only
 // pings, so that nothing is granted; next says when to ask again, the zero time: at the next scheduled contact. fn is
-// called by one goroutine at a time for each app, and must not block. Defaults to always open.
+// called by one goroutine at a time for each app, and must neither block nor call Close. Defaults to always open.
 func WithGate(fn func(appID string, now time.Time) (open bool, next time.Time)) Option {
 	return func(c *config) {
 		if c.gate = fn; fn == nil {
@@ -171,7 +171,7 @@ func WithAuthorization(fn func(*http.Request) error) Option {
 func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l } }
 
 // WithProgress calls fn as bytes of a payload arrive: for each payload in order, at most 10 times a second, the first
-// and the last time always. Calls for different apps may overlap. fn must not block. Defaults to none.
+// and the last time always. Calls for different apps may overlap. fn must neither block nor call Close. Defaults to none.
 func WithProgress(fn func(Progress)) Option {
 	return func(c *config) {
 		if c.progress = fn; fn == nil {

@@ -220,16 +220,17 @@ func (c *Client) startContacts(ctx context.Context, s *stream, now time.Time) {
 		turn = turn || v.turn
 		visits = append(visits, v)
 	}
-	if turn {
-		for _, a := range append(agenda(nil), c.agenda...) {
-			if !a.earliest.After(now) && !a.leaving {
-				a.due = now
-				visits = append(visits, c.take(c.visit(a, now)))
-			}
-		}
-	}
 	if len(visits) == 0 {
 		return
+	}
+	for _, a := range slices.Clone(c.agenda) {
+		switch {
+		case turn && !a.earliest.After(now) && !a.leaving:
+			a.due = now
+		case a.retry.IsZero() || a.retry.After(now.Add(c.cfg.schedule.Min/20)): // in an outage, retries stay together
+			continue
+		}
+		visits = append(visits, c.take(c.visit(a, now)))
 	}
 	s.work.Go(func() {
 		c.askGate(visits)
@@ -361,6 +362,7 @@ func (c *Client) roundOver(s *stream) bool {
 		}
 		switch {
 		case len(rec.Outbox) == 0 && !a.leaving: // which is gone as soon as a contact finds nothing left to say
+		case a.refusal != nil && a.leaving: // tried again in later rounds, for a day
 		case a.refusal != nil:
 			refusals = append(refusals, a.refusal)
 		case a.failures != nil && isFinal(a.failures.last): // no outage: it will be the same the next time
