@@ -107,7 +107,7 @@ func (d *download) send(ctx context.Context, w *watch, u *url.URL, user *url.Use
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		if !connected.Load() {
+		if f := (*failure)(nil); !connected.Load() && !errors.As(err, &f) {
 			return nil, &failure{class: unreachable, err: fmt.Errorf("cannot be reached: %w: check the network, the proxy and the host's name", err)}
 		}
 		return nil, err
