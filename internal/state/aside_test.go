@@ -82,6 +82,17 @@ func TestOpen_setsForeignFilesAside(t *testing.T) {
 			must(t, err)
 			boltFile(t, path, ours(map[string]string{appA: string(v)}))
 		}},
+		{"records out of order", func(t *testing.T, path string) {
+			a, err := state.Encode(appA, &state.App{})
+			must(t, err)
+			b, err := state.Encode(appB, &state.App{})
+			must(t, err)
+			boltFile(t, path, ours(map[string]string{appA: string(b), appB: string(a)}))
+			file, err := os.ReadFile(path)
+			must(t, err)
+			swapped := strings.NewReplacer(appA, appB, appB, appA).Replace(string(file))
+			must(t, os.WriteFile(path, []byte(swapped), 0o600))
+		}},
 		{"a record missing", func(t *testing.T, path string) {
 			v, err := state.Encode(appA, &state.App{Version: "1.0.0"})
 			must(t, err)

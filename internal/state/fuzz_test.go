@@ -76,6 +76,11 @@ func FuzzReadJournal(f *testing.F) {
 	for at := range len(journal) / os.Getpagesize() {
 		f.Add(uint32(at*os.Getpagesize()+16), []byte{1, 0, 0, 0}, uint32(0), true)
 	}
+	f.Add(uint32(os.Getpagesize()+16+9), []byte{0x20}, uint32(0), true) // the other head's size of a page
+	f.Add(uint32(16+42), []byte{1}, uint32(0), true)                    // the number of pages, and the other head's
+	f.Add(uint32(os.Getpagesize()+16+42), []byte{1}, uint32(0), true)
+	f.Add(uint32(16+40), []byte{1}, uint32(0), true)
+	f.Add(uint32(os.Getpagesize()+16+40), []byte{1}, uint32(0), true)
 	f.Fuzz(func(t *testing.T, at uint32, patch []byte, cut uint32, repair bool) {
 		file := bytes.Clone(journal)
 		copy(file[int(at)%len(file):], patch)
@@ -96,6 +101,7 @@ func FuzzReadJournal(f *testing.F) {
 		must(t, d.Journal.Forget("io.example.20"))
 		take(t, d.Journal, "io.example.39", sendInfo)
 		sameRecords(t, "written", all(t, crashed(t, dir).Journal), all(t, d.Journal))
+		want(t, "set aside in the end", len(setAside(t, dir)), 0)
 		must(t, d.Close())
 	})
 }

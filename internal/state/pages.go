@@ -139,8 +139,8 @@ func (p *pages) take(id uint64) (page, error) {
 		return page{}, broken("page %d: %w", id, err)
 	}
 	overflow := uint64(u32(head[:], 12))
-	if got := parsePage(head[:]).id; got != id || overflow >= p.meta.pages-id {
-		return page{}, broken("page %d says it is %d and flows over into %d more", id, got, overflow)
+	if got := parsePage(head[:]).id; got != id {
+		return page{}, broken("page %d says it is %d", id, got)
 	}
 	for i := range overflow {
 		if err := p.claim(id + 1 + i); err != nil {

@@ -36,6 +36,8 @@ type args struct {
 	boot    string
 	fails   int
 	burst   int
+	base    string
+	past    time.Time // to which the clock is put back
 	seqs    []uint64
 }
 
@@ -140,7 +142,8 @@ func bookQueue(a *state.App, r state.Report) {
 	case n > 64 && len(victims) > 0:
 		a.Outbox = slices.Delete(a.Outbox, victims[0], victims[0]+1)
 	case n > 256:
-		a.Outbox = a.Outbox[1:]
+		victim := slices.IndexFunc(a.Outbox[:n-1], func(r state.Report) bool { return r.User })
+		a.Outbox = slices.Delete(a.Outbox, max(victim, 0), max(victim, 0)+1)
 	}
 }
 
@@ -172,8 +175,10 @@ func bookHeld(a *state.App, now time.Time) bool {
 }
 
 func bookSuccess(a *state.App, version string, r state.Report) outcome {
-	last, box, notBefore, checked := a.LastSeq, a.Outbox, a.NotBefore, a.LastCheck
-	*a = state.App{Version: version, LastSeq: last, Outbox: box, NotBefore: notBefore, LastCheck: checked}
+	before := *a
+	*a = state.App{
+		Version: version, LastSeq: before.LastSeq, Outbox: before.Outbox, NotBefore: before.NotBefore, LastCheck: before.LastCheck, Base: before.Base,
+	}
 	bookConclude(a, r)
 	return taken
 }
@@ -238,6 +243,62 @@ var rules = []rule{
 		a.Tried.Handed++
 		return taken
 	})},
+	{"Rebase", "-gfFopr", "", func(a *state.App, x args) error { return a.Rebase(x.base) }, func(a *state.App, x args) outcome {
+		if a.Base == x.base {
+			return nothing
+		}
+		a.Base = x.base
+		return taken
+	}},
+	{"Finish and Offer", "fFo", "progress", func(a *state.App, x args) error {
+		return state.Together(
+			func(a *state.App) error { return a.Finish(x.of(a), json.RawMessage(x.payload), x.report) },
+			func(a *state.App) error { return a.Offer(x.of(a)) },
+		)(a)
+	}, ofUpdate(func(a *state.App, x args) outcome {
+		if x.payload == "" {
+			return refused
+		}
+		if a.Update.Phase == state.Fetching {
+			bookQueue(a, x.report)
+		}
+		a.Update.Phase, a.Update.Payloads = state.Offered, json.RawMessage(x.payload)
+		a.Tried.Handed++
+		return taken
+	})},
+	{"Lift and Rebase", "-gfFopr", "", func(a *state.App, x args) error {
+		return state.Together((*state.App).Lift, func(a *state.App) error { return a.Rebase(x.base) })(a)
+	}, func(a *state.App, x args) outcome {
+		lifted := a.Wait != nil && (a.Wait.Kind == state.WaitRefused || !a.Wait.Until.IsZero())
+		if lifted {
+			a.Wait.Kind, a.Wait.Until = state.WaitBackoff, time.Time{}
+		}
+		if !lifted && a.Base == x.base {
+			return nothing
+		}
+		a.Base = x.base
+		return taken
+	}},
+	{"PutBack", "-gfFopr", "", func(a *state.App, x args) error { return a.PutBack(x.past) }, func(a *state.App, x args) outcome {
+		ahead := a.LastCheck.Sub(x.past)
+		far := a.NotBefore.Sub(x.past) > 24*time.Hour
+		if ahead <= time.Hour && !far {
+			return nothing
+		}
+		if far {
+			a.NotBefore = time.Time{}
+		}
+		if ahead > 0 {
+			a.LastCheck = x.past
+			if a.Wait != nil && !a.Wait.Until.IsZero() {
+				a.Wait.Until = a.Wait.Until.Add(-ahead)
+			}
+			if a.Seen != nil && a.Seen.At.After(x.past) {
+				a.Seen.At = x.past
+			}
+		}
+		return taken
+	}},
 	{"Succeed", "gfFo", "success", func(a *state.App, x args) error { return a.Succeed(x.of(a), x.report) },
 		ofUpdate(func(a *state.App, x args) outcome { return bookSuccess(a, a.Update.Version, x.report) })},
 	{"Fail", "gfFo", "failure", func(a *state.App, x args) error { return a.Fail(x.of(a), x.report, x.maybe()) },
@@ -388,6 +449,8 @@ func drawArgs(t *rapid.T, r rule, a *state.App, now time.Time) args {
 		now:     now,
 		boot:    rapid.SampledFrom([]string{"", "boot-1", "boot-2"}).Draw(t, "boot"),
 		fails:   rapid.IntRange(0, 5).Draw(t, "failures"),
+		base:    rapid.SampledFrom([]string{"", identity("2.0.0"), identity("3.0.0")}).Draw(t, "base"),
+		past:    now.Add(-time.Duration(rapid.IntRange(0, 20).Draw(t, "hours put back")) * time.Hour),
 		burst:   rapid.SampledFrom([]int{1, 1, 1, 40, 200}).Draw(t, "burst"),
 	}
 	if a.Update != nil && rapid.IntRange(0, 3).Draw(t, "any release") > 0 {
