@@ -71,9 +71,9 @@ func Lock(dir string) (release func(), err error) {
 
 // Candidates lists the directories that Resolve may return when it is not told the first app: all that are there.
 func Candidates(explicit string) ([]string, error) {
-	const any = "*"
-	dir, err := Resolve(explicit, any)
-	if err != nil || filepath.Base(dir) != any {
+	const anyApp = "*"
+	dir, err := Resolve(explicit, anyApp)
+	if err != nil || filepath.Base(dir) != anyApp {
 		return []string{dir}, err
 	}
 	return filepath.Glob(dir)
