@@ -80,7 +80,7 @@ func (p *pull) run(ctx context.Context) (Payload, error) {
 	if err != nil {
 		return Payload{}, err
 	}
-	if err := p.claim(ctx, []digest.Digest{pinned}); err != nil {
+	if err := p.claim(ctx, []digest.Digest{pinned}, true); err != nil {
 		return Payload{}, err
 	}
 	if err := p.descend(ctx, pinned); err != nil {
@@ -91,7 +91,7 @@ func (p *pull) run(ctx context.Context) (Payload, error) {
 	if most := p.oci.MaxSize; !ok || most > 0 && size > most {
 		return Payload{}, fmt.Errorf("%w: the image has %d bytes, %d are allowed: raise OCI.MaxSize or publish a smaller one", ErrSize, size, most)
 	}
-	if err := p.claim(ctx, digests(all)); err != nil {
+	if err := p.claim(ctx, digests(all), false); err != nil {
 		return Payload{}, err
 	}
 	p.layout.giveBack(p.store, digests(p.parts))
@@ -138,8 +138,8 @@ func digests(list []ocispec.Descriptor) []digest.Digest {
 	return all
 }
 
-func (p *pull) claim(ctx context.Context, needed []digest.Digest) error {
-	if err := p.store.claim(ctx, p.job.Dir, needed); err != nil {
+func (p *pull) claim(ctx context.Context, needed []digest.Digest, beside bool) error {
+	if err := p.store.claim(ctx, p.job.Dir, needed, beside); err != nil {
 		return fmt.Errorf("claim its blobs: %w", err)
 	}
 	return nil

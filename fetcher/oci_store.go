@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,20 +84,27 @@ type claim struct {
 	Digests []digest.Digest `json:"digests"`
 }
 
-// claim notes that the image in dir needs these blobs; it replaces the note before.
-func (s *store) claim(ctx context.Context, dir string, digests []digest.Digest) error {
-	c := claim{Dir: s.relative(dir), Digests: digests}
-	content, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	name := sha256.Sum256([]byte(c.Dir))
+// claim notes that the image in dir needs these blobs: beside those of the note before, as long as it is not known what the image
+// is made of, else instead of them.
+func (s *store) claim(ctx context.Context, dir string, digests []digest.Digest, beside bool) error {
+	c := claim{Dir: s.relative(dir)}
+	sum := sha256.Sum256([]byte(c.Dir))
+	name := filepath.Join(claimsDir, hex.EncodeToString(sum[:16])+".json")
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return writeFile(s.root, filepath.Join(claimsDir, hex.EncodeToString(name[:16])+".json"), content)
+	before, err := s.root.ReadFile(name)
+	if beside && err == nil {
+		_ = json.Unmarshal(before, &c) // a spoilt one claims nothing
+	}
+	c.Digests = slices.Compact(slices.Sorted(slices.Values(append(c.Digests, digests...))))
+	after, err := json.Marshal(c)
+	if err != nil || bytes.Equal(before, after) {
+		return err
+	}
+	return writeFile(s.root, name, after)
 }
 
 func (s *store) relative(dir string) string {

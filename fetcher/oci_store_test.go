@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +95,38 @@ func TestCollect_keepsWhatAnInterruptedPullBrought(t *testing.T) {
 	job.Progress = func(int64, int64) {}
 	mustPull(t, quickOCI(), job)
 	if got := h.Bytes(""); got >= 500_000 {
+		t.Errorf("%d bytes came again", got)
+	}
+}
+
+// While a pull goes on where another one stopped, and does not know yet what its image is made of, nothing of it is collected.
+func TestCollect_whileAPullGoesOn(t *testing.T) {
+	h := newHub(t)
+	img := h.PushImage("ns/app", "linux/amd64", noise(1, 900_000))
+	path := img.Layers[0].Digest.String()
+	h.Spoil(testregistry.Times(1, path, testregistry.Cut(600_000, false)))
+	job := newImageJob(t, h.ref("ns/app", img.Manifest))
+	o := quickOCI()
+	o.Tries = 1
+	ctx, cancel := context.WithCancel(t.Context())
+	job.Progress = func(done, _ int64) {
+		if done > 500_000 {
+			cancel()
+		}
+	}
+	if _, err := o.Fetch(ctx, job); err == nil {
+		t.Fatal("it was not cut")
+	}
+	if err := os.Remove(filepath.Join(job.Shared, "blobs", "sha256", img.Manifest.Digest.Encoded())); err != nil {
+		t.Fatal(err)
+	}
+	h.Spoil(testregistry.Times(1, "/manifests/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		collect(t, job)
+		next.ServeHTTP(w, r)
+	}))
+	job.Progress = func(int64, int64) {}
+	mustPull(t, o, job)
+	if got := h.Bytes(path); got > 500_000 {
 		t.Errorf("%d bytes came again", got)
 	}
 }
