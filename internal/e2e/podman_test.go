@@ -140,7 +140,7 @@ type engine struct {
 
 func newEngine(t *testing.T, path string) *engine {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "podman") // t.TempDir is too long for podman's sockets, and has capitals, which its names cannot have
+	dir, err := os.MkdirTemp("", "podman") //nolint:usetesting // t.TempDir is too long for its sockets, and has capitals, which its names cannot have
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -187,7 +188,8 @@ func TestPull_TLS(t *testing.T) {
 func TestPull_faults(t *testing.T) {
 	s := newStore(t)
 	img, path := s.pushed()
-	parts := []string{path[strings.Index(path, "sha256:"):], img.Manifest.Digest.String(), img.Config.Digest.String(), img.Layers[0].Digest.String(), img.Layers[1].Digest.String()}
+	_, index, _ := strings.Cut(path, "@")
+	parts := []string{index, img.Manifest.Digest.String(), img.Config.Digest.String(), img.Layers[0].Digest.String(), img.Layers[1].Digest.String()}
 	for name, f := range map[string]testregistry.Front{
 		"corrupt":              testregistry.Corrupt(),
 		"FIN":                  testregistry.Cut(100, false),
@@ -196,6 +198,13 @@ func TestPull_faults(t *testing.T) {
 		"503":                  testregistry.Answer(http.StatusServiceUnavailable),
 		"429 with Retry-After": testregistry.Answer(http.StatusTooManyRequests, "Retry-After", "1"),
 		"wrong Content-Type":   testregistry.Edit(func(h http.Header, b []byte) []byte { h.Set("Content-Type", "text/html"); return b }),
+		"416": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				return
+			}
+			testregistry.Cut(50, false)(w, r, next)
+		},
 		"Range ignored": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			r.Header.Del("Range")
 			testregistry.Cut(300, false)(w, r, next)
@@ -204,14 +213,75 @@ func TestPull_faults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			front := testregistry.In(distribution(s.dir, nil))
 			spoil := testregistry.Honest
+			times := 1
+			if name == "416" {
+				times = 2 // it takes a cut to be asked for a range
+			}
 			for _, part := range parts {
-				spoil = testregistry.Both(spoil, testregistry.Times(1, part, f))
+				spoil = testregistry.Both(spoil, testregistry.Times(times, part, f))
 			}
 			front.Spoil(spoil)
 			o := oci()
 			o.StallTimeout = 200 * time.Millisecond
 			pull(t, o, newJob(t, serve(t, front)+path))
 		})
+	}
+}
+
+func TestPull_refuses(t *testing.T) {
+	s := newStore(t)
+	img, path := s.pushed()
+	long := testregistry.Edit(func(h http.Header, b []byte) []byte {
+		h.Del("Content-Length")
+		return append(b, make([]byte, 1<<20)...)
+	})
+	swapped := testregistry.Edit(func(h http.Header, _ []byte) []byte {
+		h.Del("Content-Length")
+		return []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{},"layers":[]}`)
+	})
+	for _, c := range []struct {
+		name, part string
+		front      testregistry.Front
+		is         error
+	}{
+		{"a swapped index", "/manifests/", swapped, fetcher.ErrDigest},
+		{"a swapped manifest", img.Manifest.Digest.String(), swapped, fetcher.ErrSize},
+		{"a layer bomb", img.Layers[1].Digest.String(), long, fetcher.ErrSize},
+		{"a corrupt layer", img.Layers[1].Digest.String(), testregistry.Corrupt(), fetcher.ErrDigest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			front := testregistry.In(distribution(s.dir, nil))
+			front.Spoil(testregistry.Times(1000, c.part, c.front))
+			job := newJob(t, serve(t, front)+path)
+			if _, err := oci().Fetch(t.Context(), job); !errors.Is(err, c.is) {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(filepath.Join(job.Dir, "image", "index.json")); err == nil {
+				t.Error("half an image has an index.json")
+			}
+		})
+	}
+}
+
+func TestPull_mendsABitFlip(t *testing.T) {
+	s := newStore(t)
+	img, path := s.pushed()
+	front := testregistry.In(distribution(s.dir, nil))
+	job := newJob(t, serve(t, front)+path)
+	p := pull(t, oci(), job)
+	file := filepath.Join(p.Path, "blobs", "sha256", img.Layers[1].Digest.Encoded())
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[1000] ^= 8
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	front.Spoil(nil)
+	pull(t, oci(), job)
+	if got := front.Bytes(""); got != 500_000 {
+		t.Errorf("%d bytes came, the layer has 500,000", got)
 	}
 }
 
