@@ -91,7 +91,7 @@ func (a Archive) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error
 		if ctx.Err() != nil {
 			return err // it comes again, finds its folder and goes on here
 		}
-		return a.rollBack(t, folder, err)
+		return a.rollBack(t, folder, err) //nolint:contextcheck // whatever ends the update
 	}
 	t.prune(max(a.Keep, minKeep), folder)
 	return nil

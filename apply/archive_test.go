@@ -324,7 +324,7 @@ func FuzzArchive(f *testing.F) {
 // within fails for anything but files, folders and links that stay within dir.
 func within(t *testing.T, dir string) {
 	t.Helper()
-	real, err := filepath.EvalSymlinks(dir)
+	own, err := filepath.EvalSymlinks(dir)
 	must(t, err)
 	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -339,7 +339,7 @@ func within(t *testing.T, dir string) {
 		}
 		if info.Mode()&fs.ModeSymlink != 0 {
 			to, err := filepath.EvalSymlinks(path)
-			if err == nil && to != real && !strings.HasPrefix(to, real+string(filepath.Separator)) {
+			if err == nil && to != own && !strings.HasPrefix(to, own+string(filepath.Separator)) {
 				t.Errorf("%s leads to %s", path, to)
 			}
 		}

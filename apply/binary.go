@@ -68,7 +68,7 @@ func (b Binary) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error 
 		if ctx.Err() != nil {
 			return err // it comes again, finds the executable in place and goes on here
 		}
-		return b.rollBack(x, err)
+		return b.rollBack(x, err) //nolint:contextcheck // whatever ends the update
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func crashing(t *testing.T, kind string, content func(version string) []byte, pa
 	updates, inPlaceUnsettled := 0, 0
 	began := time.Now()
 	typical := 200 * time.Millisecond // of one update, from the start of the child
-	for n := 0; n < kills(t); n++ {
+	for n := range kills(t) {
 		var out bytes.Buffer
 		cmd := child(t, "updater", w.URL(), w.dir, kind, path)
 		cmd.Stderr = &out

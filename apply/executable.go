@@ -37,7 +37,7 @@ func (b Binary) unpack(ctx context.Context, x executable, payload string) (diges
 	if err != nil {
 		return "", fmt.Errorf("unpack payload: %w", err)
 	}
-	defer content.Close() //nolint:errcheck // of what was only read
+	defer content.Close()
 
 	info, err := os.Stat(x.path)
 	switch {

@@ -89,7 +89,7 @@ func (x *extraction) extract(archive string) error {
 	if err != nil {
 		return err
 	}
-	defer content.Close() //nolint:errcheck // of what was only read
+	defer content.Close()
 	return x.tar(content)
 }
 
@@ -155,7 +155,7 @@ func zippedLink(zf *zip.File) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer r.Close() //nolint:errcheck // of what was only read
+	defer r.Close()
 	target, err := io.ReadAll(io.LimitReader(r, longestLink+1))
 	return string(target), err
 }
@@ -321,7 +321,7 @@ func (x *extraction) file(name string, e entry) error {
 	if err != nil {
 		return err
 	}
-	defer src.Close() //nolint:errcheck // of what was only read
+	defer src.Close()
 	local := filepath.FromSlash(name)
 	dst, err := x.root.OpenFile(local, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

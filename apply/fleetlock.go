@@ -88,8 +88,8 @@ func (l FleetLock) Resume(ctx context.Context, client *omahaclient.Client, appID
 		if inner != nil {
 			return inner
 		}
-		if pause(ctx, l.poll()) != nil {
-			return nil
+		if err := pause(ctx, l.poll()); err != nil {
+			return err
 		}
 	}
 }
@@ -169,7 +169,7 @@ func (l FleetLock) ask(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set("fleet-lock-protocol", "true")
+	req.Header.Set("Fleet-Lock-Protocol", "true")
 	req.Header.Set("Content-Type", "application/json")
 	if l.Authorize != nil {
 		if err := l.Authorize(req); err != nil {

@@ -39,7 +39,7 @@ func (m *lockManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Params struct{ ID, Group string } `json:"client_params"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&body); err != nil || r.Method != http.MethodPost || r.Header.Get("fleet-lock-protocol") != "true" || body.Params.Group != "default" {
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil || r.Method != http.MethodPost || r.Header.Get("Fleet-Lock-Protocol") != "true" || body.Params.Group != "default" {
 		m.t.Errorf("%s %s %v %+v: %v", r.Method, r.URL, r.Header, body, err)
 	}
 	m.mu.Lock()

@@ -151,20 +151,6 @@ func (w *world) reached(id string, status testserver.Status) func() bool {
 	return func() bool { return w.instance(id).Status == status }
 }
 
-// errorCodes are the codes of the failures that the server was told of.
-func (w *world) errorCodes(id string) (codes []string) {
-	for _, r := range w.Requests() {
-		for _, a := range r.Apps {
-			for _, e := range a.Events {
-				if a.ID == id && e.Type == 3 && e.Result == 0 {
-					codes = append(codes, fmt.Sprint(e.ErrorCode))
-				}
-			}
-		}
-	}
-	return codes
-}
-
 // outcome lets a client of one app (at 1.0.0) take the release that the server offers, once, and returns the verdict.
 func (w *world) outcome(a apply.Applier, opts ...omahaclient.AppOption) (verdict error) {
 	w.t.Helper()

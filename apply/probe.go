@@ -133,7 +133,8 @@ type unitState struct {
 
 // askSystemd returns the run of a unit that is active, or why it is not.
 func askSystemd(ctx context.Context, unit string) (unitState, error) {
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=ActiveState,SubState,MainPID,NRestarts,Result", "--", unit).Output() //nolint:gosec // the caller's unit
+	const properties = "--property=ActiveState,SubState,MainPID,NRestarts,Result"
+	out, err := exec.CommandContext(ctx, "systemctl", "show", properties, "--", unit).Output() //nolint:gosec // the caller's unit
 	if err != nil {
 		return unitState{}, fmt.Errorf("systemctl: %w", err)
 	}

@@ -29,7 +29,7 @@ const maxStarts = 3
 // counted: that process is the one on trial. Without a trial under way Recover reads one small file.
 func Recover(stateDir string) error {
 	if os.Getenv(tryEnv) != "" {
-		os.Exit(0) //nolint:forbidigo,revive // the answer to Binary's question
+		os.Exit(0) //nolint:forbidigo // the answer to Binary's question
 	}
 	x, err := Binary{}.executable()
 	if err != nil {

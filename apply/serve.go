@@ -61,7 +61,7 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 	end(omahaclient.ErrClosed) // the stream may have ended by Close; nothing is to be resumed any more
 	run.resuming.Wait()
 	if r := run.restart; r != nil {
-		return r.restart(client)
+		return r.restart(client) //nolint:contextcheck // Close has a time limit of its own
 	}
 	return client.Err()
 }
