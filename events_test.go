@@ -178,6 +178,11 @@ func TestEvents_longUpdatesStayAlive(t *testing.T) {
 		must(t, o.Ack(nil))
 		synctest.Wait()
 		want(t, "history", w.history(appA), "granted, downloading, downloaded, complete")
+		for _, d := range gaps(w.contacts(appA)) {
+			if d > 13*time.Hour {
+				t.Errorf("silent for %v", d)
+			}
+		}
 	})
 }
 

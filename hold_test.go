@@ -80,19 +80,29 @@ func TestDefer_freesTheGroup(t *testing.T) {
 	})
 }
 
-func TestDefer_ofNothingMeansTheNextScheduledCheck(t *testing.T) {
-	for _, d := range []time.Duration{0, -time.Hour} {
-		inBubble(t, func(t *testing.T, w *world) {
-			w.offering(appA, "2.0.0")
-			s := w.updates(w.client(app(appA)))
-			o := s.next()
-			deferred := time.Now()
-			must(t, o.Defer(d))
-			o = s.next()
-			want(t, "attempt", o.Attempt, 2)
-			if took := time.Since(deferred); took < 45*time.Minute || took > 90*time.Minute+time.Second {
-				t.Errorf("Defer(%v): offered again after %v", d, took)
-			}
+func TestDefer_forAsLongAsAsked(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		d, lo, hi time.Duration
+	}{
+		{"for nothing: the next scheduled check", 0, 45 * time.Minute, 90 * time.Minute},
+		{"for less than nothing: as for nothing", -time.Hour, 45 * time.Minute, 90 * time.Minute},
+		{"for less than the schedule's wait", 10 * time.Minute, 10 * time.Minute, 10 * time.Minute},
+		{"for more than a day", 25 * time.Hour, 25 * time.Hour, 25 * time.Hour},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.offering(appA, "2.0.0")
+				s := w.updates(w.client(app(appA)))
+				o := s.next()
+				deferred := time.Now()
+				must(t, o.Defer(tc.d))
+				o = s.next()
+				want(t, "attempt", o.Attempt, 2)
+				if took := time.Since(deferred); took < tc.lo || took > tc.hi+time.Second {
+					t.Errorf("offered again after %v; want %v to %v", took, tc.lo, tc.hi)
+				}
+			})
 		})
 	}
 }

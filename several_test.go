@@ -25,12 +25,17 @@ func TestApps_dueTogetherShareARequest(t *testing.T) {
 			w.offering(id, "1.0.0")
 			opts = append(opts, app(id))
 		}
-		s := w.updates(w.client(opts...))
+		c := w.client(opts...)
+		s := w.updates(c)
 		s.silent(7 * 24 * time.Hour)
 		for _, r := range w.Requests() {
 			want(t, "apps in a request", len(r.Apps), 10)
 		}
 		wantSchedule(t, w.checks("io.example.app3"), w.Requests()[0].Time, 45*time.Minute, 90*time.Minute)
+		must(t, c.CheckNow(t.Context(), "io.example.app3")) // gets out of step
+		s.silent(24 * time.Hour)
+		all := w.Requests()
+		want(t, "apps in the last request", len(all[len(all)-1].Apps), 10) // and in again
 	})
 }
 
@@ -119,6 +124,7 @@ func TestApps_samePayloadIsFetchedOnce(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				a, b := w.group(appA), w.group(appB)
+				w.Payloads.Fail("", -1, testserver.FileFault{Delay: time.Second}) // so that they meet
 				s := w.updates(w.client(app(appA), app(appB)))
 				r := testserver.Release{Version: "2.0.0", Files: []testserver.File{file}}
 				var offers []omahaclient.UpdateOffer
