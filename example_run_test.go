@@ -53,6 +53,7 @@ func ExampleClient_Updates() {
 	defer client.Close()
 
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	for offer := range client.Updates(ctx) {
 		content, err := os.ReadFile(offer.Payloads[0].Path)
 		fmt.Printf("%s %s replaces %s: %s\n", offer.AppID, offer.Version, offer.CurrentVersion, content)

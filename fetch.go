@@ -2,6 +2,7 @@ package omahaclient
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,6 +151,7 @@ func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetch
 	defer noting.Wait()
 	started := sync.OnceFunc(func() { noting.Go(func() { c.started(a, u) }) })
 	payloads := make([]fetcher.Payload, len(list))
+	known(list, u.Payloads)
 	for i, src := range list {
 		p, err := c.fetchOne(ctx, a, u, src, strconv.Itoa(i), started)
 		if err != nil {
@@ -159,6 +161,23 @@ func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetch
 	}
 	return payloads, nil
 }
+
+// known gives payloads that were announced without a hash the one that they had when they were fetched (journal): an offer
+// that comes again after a restart is then looked at, not fetched anew.
+func known(list []fetcher.Source, journal json.RawMessage) {
+	var had []fetcher.Payload
+	if json.Unmarshal(journal, &had) != nil || len(had) != len(list) {
+		return
+	}
+	for i := range list {
+		digest, isFile := strings.CutPrefix(had[i].Digest, "sha256:")
+		if sum, err := hex.DecodeString(digest); err == nil && isFile && len(list[i].SHA1)+len(list[i].SHA256) == 0 && mediaTypeIs(list[i], typeBinary) {
+			list[i].SHA256 = sum
+		}
+	}
+}
+
+func mediaTypeIs(s fetcher.Source, base string) bool { return fetcher.BaseType(s.MediaType) == base }
 
 // fetchOne fetches one payload into a folder of its own. Where another app fetches the very same at this moment, its file
 // is copied, and verified like every other.
