@@ -45,6 +45,8 @@ type crashLife struct {
 	Point string // where to die: the Nth time that it passes this point, any point for ""
 	Nth   int    // 0: nowhere
 
+	Deploy time.Duration // how long a deployment takes
+
 	FullAt, FullFor int // the disk is full from this journal transaction on, for so many
 }
 
@@ -161,8 +163,27 @@ func (d *device) sayLockedf(format string, args ...any) {
 	fmt.Fprintf(os.Stdout, "%d "+format+"\n", append([]any{time.Now().UnixNano()}, args...)...)
 }
 
-// point is where the child may die. Nobody passes another one meanwhile, nor says anything.
+// point is where the child may die.
 func (d *device) point(name string) {
+	if !d.fatal(name) {
+		return
+	}
+	if strings.HasPrefix(name, "before: ") {
+		<-time.After(slowDisk)
+	}
+	d.mu.Lock() // nobody passes another point, nor says anything, on the way out
+	d.sayLockedf("dying %s", name)
+	self, _ := os.FindProcess(os.Getpid())
+	_ = self.Kill()
+	select {}
+}
+
+// slowDisk is how long the last transaction of a child takes, before it dies without it: time enough for all that must not show
+// before it is on disk.
+const slowDisk = 60 * time.Millisecond
+
+// fatal notes that the child passes a point, and reports whether it is its last.
+func (d *device) fatal(name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.passed[name] {
@@ -171,13 +192,9 @@ func (d *device) point(name string) {
 	}
 	if d.Point == "" || d.Point == name {
 		d.near++
+		return d.near == d.Nth
 	}
-	if d.Nth > 0 && d.near == d.Nth {
-		d.sayLockedf("dying %s", name)
-		self, _ := os.FindProcess(os.Getpid())
-		_ = self.Kill()
-		select {}
-	}
+	return false
 }
 
 // serve is the program proper: it takes each offer, as long as the parent lets it.
@@ -267,6 +284,7 @@ func (d *device) take(o omahaclient.UpdateOffer) {
 	}
 	d.sayf("applying %s %s", o.AppID, o.Version)
 	d.point("applying")
+	<-time.After(d.Deploy)
 	switch how := dispositionOf(o.Version); {
 	case how == failing:
 		d.sayf("deciding %s %s %s", o.AppID, o.Version, ackedError)

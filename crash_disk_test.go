@@ -3,6 +3,7 @@ package omahaclient_test
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,9 +58,9 @@ func TestCrash_smallDisk(t *testing.T) {
 		s.dir = filepath.Join(disk, "state")
 		for s.kills < kills {
 			s.untilKilled(func(life *crashLife) {
-				if s.rng.IntN(3) > 0 {
+				if s.lives == 0 || s.rng.IntN(3) > 0 {
 					s.fill(filepath.Join(disk, "filler"))
-					life.Event, life.EventSize, life.Waits = "0.0.1", 4000, false // for the journal to grow
+					life.Event, life.EventSize, life.Waits = "0.0.1", 30_000, false // for the journal to grow
 				}
 			})
 			s.empty(filepath.Join(disk, "filler"))
@@ -126,9 +127,7 @@ func (s *story) damage(name string) {
 		err = os.Truncate(name, s.rng.Int64N(info.Size()+1))
 	} else if err == nil {
 		junk := make([]byte, 1+s.rng.IntN(5000))
-		for i := range junk {
-			junk[i] = byte(s.rng.Uint32())
-		}
+		_, _ = rand.NewChaCha8([32]byte{byte(s.rng.Uint32())}).Read(junk) // never fails
 		var f *os.File
 		if f, err = os.OpenFile(name, os.O_WRONLY, 0); err == nil {
 			_, err = f.WriteAt(junk, s.rng.Int64N(info.Size()))

@@ -44,15 +44,13 @@ func dispositionOf(version string) disposition {
 
 // crashContent is what a payload holds.
 func crashContent(id, version, name string) []byte {
-	r := rand.New(rand.NewChaCha8(sha256.Sum256([]byte(id + " " + version + " " + name))))
-	content := make([]byte, 4<<10+r.IntN(40<<10))
-	for i := range content {
-		content[i] = byte(r.Uint32())
-	}
+	source := rand.NewChaCha8(sha256.Sum256([]byte(id + " " + version + " " + name)))
+	content := make([]byte, 4<<10+source.Uint64()%(40<<10))
+	_, _ = source.Read(content) // never fails
 	return content
 }
 
-// device apps as the parent knows them.
+// crashedApp is an app as the parent knows it.
 type crashedApp struct {
 	crashApp
 	group  *testserver.Group
@@ -173,6 +171,7 @@ func (s *story) spec() crashLife {
 func (s *story) untilKilled(change func(*crashLife)) {
 	life := s.spec()
 	life.Once = s.rng.IntN(4) == 0
+	life.Deploy = time.Duration(s.rng.IntN(2)) * 30 * time.Millisecond
 	life.CheckNow = s.rng.IntN(4) == 0
 	if s.rng.IntN(3) == 0 {
 		life.Event, life.Waits = fmt.Sprintf("0.0.%d", s.lives+1), s.rng.IntN(2) == 0
