@@ -24,14 +24,14 @@ func (e *engine) load(ctx context.Context, payload fetcher.Payload, version stri
 	written := make(chan error, 1)
 	go func() { // ends with r
 		err := archive(w, payload, name)
-		w.CloseWithError(err) //nolint:errcheck // never fails
+		w.CloseWithError(err)
 		written <- err
 	}()
 	result, err := e.ImageLoad(ctx, r)
 	if err == nil {
 		err = loaded(result)
 	}
-	r.CloseWithError(errors.Join(err, io.ErrClosedPipe)) //nolint:errcheck // never fails
+	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	if werr := <-written; werr != nil && !errors.Is(werr, io.ErrClosedPipe) {
 		return "", werr
 	}
@@ -46,7 +46,7 @@ func (e *engine) load(ctx context.Context, payload fetcher.Payload, version stri
 
 // loaded reads what the engine says about a load.
 func loaded(result io.ReadCloser) error {
-	defer result.Close() //nolint:errcheck // of what was only read
+	defer result.Close()
 	for d := json.NewDecoder(result); ; {
 		var line struct {
 			Error string `json:"error"`
@@ -79,7 +79,7 @@ func archive(w io.Writer, payload fetcher.Payload, name string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close() //nolint:errcheck // of what was only read
+	defer root.Close()
 	algorithm, hash, _ := strings.Cut(payload.Digest, ":")
 	manifest, err := root.ReadFile(filepath.Join("blobs", algorithm, hash))
 	if err != nil {
@@ -140,7 +140,7 @@ func copyBlob(t *tar.Writer, root *os.Root, d ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // of what was only read
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return err

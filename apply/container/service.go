@@ -84,7 +84,7 @@ func (s Service) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error
 		return e.rollBack(ctx, err)
 	}
 	if err := e.remove(ctx, e.old()); err != nil {
-		return nil //nolint:nilerr // the new one runs and is well; the next update removes the old one
+		return nil // the new one runs and is well; the next update removes the old one
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func must(t testing.TB, err error) {
 // podman starts a podman of this test's own and returns its address.
 func podman(t *testing.T) (string, *client.Client) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "omahac")
+	dir, err := os.MkdirTemp("", "omahac") //nolint:usetesting // short, for a socket
 	must(t, err)
 	global := []string{
 		"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
@@ -204,7 +204,7 @@ func first(t *testing.T, c *client.Client, i image, version string) (data string
 	said, err := io.ReadAll(r)
 	must(t, err)
 	r.Close()
-	data, err = os.MkdirTemp("", "data") // short, for a socket
+	data, err = os.MkdirTemp("", "data") //nolint:usetesting // short, for a socket
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(data) })
 	must(t, os.WriteFile(filepath.Join(data, "kept"), []byte("kept"), 0o644))
