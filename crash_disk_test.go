@@ -18,7 +18,7 @@ const shareOfKills = 5
 
 func someKills(t *testing.T) int {
 	t.Helper()
-	return int(number(t, "OMAHACLIENT_CRASH_KILLS", defaultKills)) / shareOfKills
+	return max(int(number(t, "OMAHACLIENT_CRASH_KILLS", defaultKills))/shareOfKills, killsPerStory)
 }
 
 // Transactions fail since no file may be written (EFBIG, which is handled like ENOSPC): what a verdict returned nil for is kept, and

@@ -10,13 +10,19 @@ import (
 )
 
 // The crash tests. A child process, this test binary again, runs the real library against a test server in this process, over
-// sockets; it is killed (SIGKILL) before and after every transaction of its journal, before and after what shows of it outside
-// (requests, answers, fetches, hand-overs, verdicts), and at random moments, while server and payload host fail in every way that
-// they can and new releases come out, good ones and others. It is started again until it settles. crash_check_test.go says what
-// must hold then.
+// sockets; it is killed (SIGKILL), started again until it settles, and then crash_check_test.go says what must hold.
 //
-// OMAHACLIENT_CRASH_KILLS is how many kills there are (200), OMAHACLIENT_CRASH_SEED which stories are told: the first story's
-// seed; the others count on from there. A failure names its story's seed.
+// TestCrash_everyTransition kills it before and after every transaction of its journal, in everything that an update goes through.
+// TestCrash_killedAnywhere kills it there as well as around all that shows outside (requests, answers, fetches, hand-overs,
+// verdicts), and at random moments, while server and payload host fail in every way that they can and new releases come out, good
+// ones and others. In crash_disk_test.go its disk is full, or damages the journal. Before a child dies without a transaction, the
+// disk is slow with it: whatever shows too early has time to show.
+//
+// A SIGKILL leaves what was written to the kernel: that the journal syncs its file is not tested here.
+//
+// OMAHACLIENT_CRASH_KILLS is how many kills TestCrash_killedAnywhere has (200); the others follow from it or need what they need.
+// OMAHACLIENT_CRASH_SEED says which stories are told: the first story's seed; the others count on from there. A failure names its
+// story's seed: with that, and 20 kills, it is told alone. The parent's decisions are the same then, the child's timing is not.
 
 const (
 	defaultKills  = 200
