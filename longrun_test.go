@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,22 +17,29 @@ import (
 // simLife is a machine's life of some months: releases come, every other one fails; server and payload host break down;
 // the program is stopped, killed, and takes its time with some offers.
 type simLife struct {
-	t      *testing.T
-	w      *simWorld
-	m      *simMachine
-	random *rand.Rand
+	t *testing.T
+	w *simWorld
+	m *simMachine
 
 	starts   []time.Time
 	away     [][2]time.Time // when the program did not run, or the server could not be reached
+	releases int
+
+	mu       sync.Mutex // guards what follows
+	random   *rand.Rand
 	verdicts map[string]int // "2.0.0 1" for a success of 2.0.0, "3.0.0 0" for a failure
 	held     *omahaclient.UpdateOffer
-	releases int
+}
+
+// die is a random number below n.
+func (l *simLife) die(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.random.IntN(n)
 }
 
 // upTo is a random duration.
-func (l *simLife) upTo(d time.Duration) time.Duration {
-	return time.Duration(l.random.Int64N(int64(d)))
-}
+func (l *simLife) upTo(d time.Duration) time.Duration { return time.Duration(l.die(int(d))) }
 
 func (l *simLife) start() {
 	l.m.start()
@@ -41,8 +49,8 @@ func (l *simLife) start() {
 
 // decide gives the verdict at once, or leaves it for later.
 func (l *simLife) decide(o omahaclient.UpdateOffer) error {
-	if l.random.IntN(3) == 0 {
-		l.held = &o
+	if l.die(3) == 0 {
+		l.hold(&o)
 		return nil
 	}
 	return l.settle(o)
@@ -56,15 +64,26 @@ func (l *simLife) settle(o omahaclient.UpdateOffer) error {
 		failure, result = errSimBroken, 0
 	}
 	err := o.Ack(failure)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err == nil {
 		l.verdicts[fmt.Sprint(o.Version, " ", result)]++
 	}
 	return err
 }
 
+// hold keeps an offer for later, and returns the one that was kept.
+func (l *simLife) hold(o *omahaclient.UpdateOffer) *omahaclient.UpdateOffer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := l.held
+	l.held = o
+	return held
+}
+
 // step is a part of a life.
 func (l *simLife) step() {
-	switch l.random.IntN(10) {
+	switch l.die(10) {
 	case 0: // a new release
 		l.releases++
 		version := fmt.Sprintf("%d.0.0", l.releases/2+1)
@@ -80,7 +99,7 @@ func (l *simLife) step() {
 		})
 	case 3: // its answers get lost for a while
 		l.absent(func() {
-			l.w.Fail(1+l.random.IntN(4), testserver.LostAnswer())
+			l.w.Fail(1+l.die(4), testserver.LostAnswer())
 			simPass(3 * time.Hour)
 			l.w.Heal()
 		})
@@ -111,12 +130,11 @@ func (l *simLife) step() {
 // late gives a verdict that was left for later, if its process still lives.
 func (l *simLife) late() {
 	synctest.Wait()
-	if l.held == nil {
+	o := l.hold(nil)
+	if o == nil {
 		return
 	}
-	o := *l.held
-	l.held = nil
-	if err := l.settle(o); err != nil && !errors.Is(err, omahaclient.ErrClosed) {
+	if err := l.settle(*o); err != nil && !errors.Is(err, omahaclient.ErrClosed) {
 		l.t.Errorf("late verdict on %s: %v", o.Version, err)
 	}
 	synctest.Wait()

@@ -26,7 +26,7 @@ func simDeep(quick, deep int) int {
 func simUntil(t *testing.T, what string, limit time.Duration, cond func() bool) {
 	t.Helper()
 	synctest.Wait()
-	for end := time.Now().Add(limit); !cond(); simPass(10 * time.Second) {
+	for end := time.Now().Add(limit); !cond(); simPass(time.Minute / 4) {
 		if !time.Now().Before(end) {
 			t.Fatalf("%s: not within %v", what, limit)
 		}
