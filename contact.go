@@ -169,9 +169,8 @@ func (c *Client) lastPing(a *app) time.Time {
 // round sends one request, in as many parts as its size needs, and returns the visits that the answer leaves out.
 func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (missing []*visit) {
 	req, sent := c.request(visits, reports)
-	var again []*visit
+	var again []*visit // their reports alone filled a request: the check comes after them
 	for _, part := range req.Split(0) {
-		answered := pick(visits, part)
 		resp, err := c.server.Do(ctx, part)
 		if err != nil {
 			c.fall(ctx, append(again, rest(visits, req, part)...), err)
@@ -179,28 +178,18 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 		}
 		var culprits []*app
 		left := len(missing)
-		for i, v := range answered {
+		for i, v := range pick(visits, part) {
 			answer := resp.Apps[i]
-			switch {
-			case errors.Is(answer.Err, omaha.ErrMissingApp):
+			if errors.Is(answer.Err, omaha.ErrMissingApp) {
 				missing = append(missing, v)
 				continue
-			case v.check && !part.Apps[i].Check: // the reports go first
-				c.answered(&visit{app: v.app, ping: true}, sent[v.app][:len(part.Apps[i].Events)], answer, resp.RetryAfter)
-				switch {
-				case answer.Delivered > 0:
-					again = append(again, v)
-				default:
-					c.unchecked(v, answer.Err)
-				}
-				if isFault(answer.Err) {
-					culprits = append(culprits, v.app)
-				}
-				continue
-			case isFault(answer.Err):
+			}
+			if isFault(answer.Err) {
 				culprits = append(culprits, v.app)
 			}
-			c.answered(v, sent[v.app][:len(part.Apps[i].Events)], answer, resp.RetryAfter)
+			if c.heard(v, part.Apps[i], sent[v.app], answer, resp.RetryAfter) { //nolint:contextcheck // blobs that nobody needs go, whether or not the call goes on
+				again = append(again, v)
+			}
 		}
 		if len(missing) > left {
 			c.setSolo(culprits)
@@ -210,6 +199,21 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 		missing = append(missing, c.round(ctx, again, reports)...)
 	}
 	return missing
+}
+
+// heard acts on the answer to what was asked of an app, and reports whether it is to be asked again.
+func (c *Client) heard(v *visit, ask omaha.AppRequest, sent []state.Report, answer omaha.AppResponse, retryAfter time.Duration) (again bool) {
+	sent = sent[:len(ask.Events)]
+	if v.check == ask.Check {
+		c.answered(v, sent, answer, retryAfter)
+		return false
+	}
+	c.answered(&visit{app: v.app, ping: true}, sent, answer, retryAfter)
+	if answer.Delivered == 0 {
+		c.unchecked(v, answer.Err)
+		return false
+	}
+	return true
 }
 
 // unchecked notes that the app's check cannot be made: the reports before it are not taken.
@@ -425,7 +429,7 @@ func (c *Client) checkFailed(v *visit) {
 // release lets the apps go, and plans their next contacts.
 func (c *Client) release(ctx context.Context, visits []*visit) {
 	for _, a := range c.letGo(ctx, visits) {
-		c.forget(a)
+		c.forget(a) //nolint:contextcheck // as in round
 	}
 }
 
