@@ -143,7 +143,7 @@ func TestErr_isNilBeforeAndWhileAStreamIsOpen(t *testing.T) {
 		s.end(errDone)
 		wantErr(t, s.closed(), errDone)
 
-		s = w.updates(c)
+		w.updates(c)
 		synctest.Wait()
 		must(t, c.Err()) // open again
 	})
@@ -180,7 +180,7 @@ func TestErr_isTheCauseAfterwards(t *testing.T) {
 					ctx, cancel := tc.end(context.Background())
 					defer cancel()
 					ch := open.ask(c, ctx)
-					if tc.want != context.DeadlineExceeded {
+					if tc.name != "past its deadline" {
 						time.AfterFunc(time.Minute, cancel)
 					}
 					for range ch {

@@ -78,6 +78,7 @@ func TestCheckNow_joinsTheErrorsOfChecksThatFailed(t *testing.T) {
 			t.Errorf("reason %q", reason)
 		}
 
+		synctest.Wait() // A's reports are delivered
 		w.Fail(1, testserver.StatusFault(http.StatusForbidden))
 		err = c.CheckNow(t.Context(), appB, appC)
 		failures = failuresIn(err)

@@ -86,8 +86,14 @@ func TestEvents_failureCodes(t *testing.T) {
 			"unsupported type", with(func(f *testserver.File) { f.ContentType = "application/x-tape" }),
 			testserver.FileFault{}, omaha.ExitUnsupportedType, "fetch", fetcher.ErrUnsupportedType, "downloading, ",
 		},
-		{"no hash", with(func(f *testserver.File) { f.SHA1 = testserver.None }), testserver.FileFault{}, omaha.ExitVerification, "verify", fetcher.ErrNoHash, "downloading, "},
-		{"junk for a hash", with(func(f *testserver.File) { f.SHA1 = "junk" }), testserver.FileFault{}, omaha.ExitVerification, "verify", fetcher.ErrNoHash, "downloading, "},
+		{
+			"no hash", with(func(f *testserver.File) { f.SHA1 = testserver.None }),
+			testserver.FileFault{}, omaha.ExitVerification, "verify", fetcher.ErrNoHash, "downloading, ",
+		},
+		{
+			"junk for a hash", with(func(f *testserver.File) { f.SHA1 = "junk" }),
+			testserver.FileFault{}, omaha.ExitVerification, "verify", fetcher.ErrNoHash, "downloading, ",
+		},
 		{"offer without a package", testserver.Release{Version: "2.0.0"}, testserver.FileFault{}, omaha.ExitResponseInvalid, "check", nil, ""},
 		{
 			"offer without a URL", testserver.Release{Version: "2.0.0", Files: []testserver.File{file}, Codebases: []string{}},
@@ -98,7 +104,10 @@ func TestEvents_failureCodes(t *testing.T) {
 			testserver.FileFault{}, omaha.ExitResponseInvalid, "check", nil, "",
 		},
 		{"downgrade", older, testserver.FileFault{}, omaha.ExitDeferredPolicy, "", nil, ""},
-		{"fetcher with a code of its own", with(func(f *testserver.File) { f.ContentType = "application/x-own" }), testserver.FileFault{}, 77, "fetch", nil, "downloading, "},
+		{
+			"fetcher with a code of its own", with(func(f *testserver.File) { f.ContentType = "application/x-own" }),
+			testserver.FileFault{}, 77, "fetch", nil, "downloading, ",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

@@ -48,7 +48,7 @@ func ExampleClient_Updates() {
 		omahaclient.WithSchedule(omahaclient.Schedule{FirstMin: time.Millisecond, FirstMax: time.Millisecond}),
 		omahaclient.WithApp("io.example.App", "1.0.0", omahaclient.WithChannel("stable")))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 
@@ -80,7 +80,7 @@ func ExampleClient_CheckNow() {
 		omahaclient.WithApp("io.example.App", "1.0.0", omahaclient.WithChannel("stable")),
 		omahaclient.WithApp("io.example.Agent", "1.0.0", omahaclient.WithChannel("Stable"))) // exact case matters
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 
@@ -106,7 +106,7 @@ func ExampleClient_Status() {
 		omahaclient.WithStateDir(dir),
 		omahaclient.WithApp("io.example.Agent", "6.0.0", omahaclient.WithChannel("stable")))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 
@@ -132,7 +132,7 @@ func ExampleUpdateOffer_Ack() {
 		omahaclient.WithStateDir(dir),
 		omahaclient.WithApp("io.example.App", "1.0.0", omahaclient.WithChannel("stable")))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 

@@ -149,7 +149,7 @@ func (w *world) once(c *omahaclient.Client) *stream {
 // stop ends the stream and waits until it is closed.
 func (s *stream) stop() {
 	s.end(errDone)
-	for range s.ch { //nolint:revive // drained: what was on its way stays open
+	for range s.ch { // what was on its way stays open
 	}
 }
 

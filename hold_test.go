@@ -130,13 +130,12 @@ func TestDefer_survivesARestart(t *testing.T) {
 // from disk. Meanwhile the app pings, and checks once in eight mean intervals for another version. What such a
 // check is granted goes back at once.
 func TestBackoff_ofAVersionThatFails(t *testing.T) {
-	const day = 24 * time.Hour
 	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")
 		c := w.client(app(appA))
 		s := w.updates(c)
 		o := s.next()
-		for i, days := range []time.Duration{0, 1, 2, 4} {
+		for i, days := range []int{0, 1, 2, 4} {
 			failed, checks := time.Now(), len(w.checks(appA))
 			must(t, o.Ack(errors.New("no")))
 			if days > 0 {
@@ -144,7 +143,8 @@ func TestBackoff_ofAVersionThatFails(t *testing.T) {
 			}
 			o = s.next()
 			want(t, "attempt", o.Attempt, i+2)
-			lo, hi := days*day-6*time.Hour, days*day+6*time.Hour+90*time.Minute
+			wait := time.Duration(days) * 24 * time.Hour
+			lo, hi := wait-6*time.Hour, wait+6*time.Hour+90*time.Minute
 			if days == 0 {
 				lo, hi = 45*time.Minute, 90*time.Minute
 			}

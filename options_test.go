@@ -34,7 +34,7 @@ func badOptions() []badOption {
 	}
 	appWith := func(opt omahaclient.AppOption) omahaclient.Option { return omahaclient.WithApp(appB, "1.0.0", opt) }
 	long := strings.Repeat("x", 300)
-	schedule := func(s omahaclient.Schedule) omahaclient.Option { return omahaclient.WithSchedule(s) }
+	schedule := omahaclient.WithSchedule
 	return []badOption{
 		at("endpoint is empty", "", ""),
 		at("endpoint is relative", "/v1/update/", "/v1/update/"),
@@ -143,7 +143,7 @@ func TestNew_hidesSecrets(t *testing.T) {
 }
 
 func joined(err error) []error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the very list
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		return all.Unwrap()
 	}
 	return nil

@@ -110,20 +110,19 @@ func TestSchedule_asGiven(t *testing.T) {
 }
 
 func TestSchedule_afterAnAttempt(t *testing.T) {
-	minutes := func(n time.Duration) time.Duration { return n * time.Minute }
 	for _, tc := range []struct {
 		name    string
 		opts    []omahaclient.Option
 		attempt func(*world, omahaclient.UpdateOffer) error
 		lo, hi  time.Duration // until the next check
 	}{
-		{"finished", nil, func(_ *world, o omahaclient.UpdateOffer) error { return o.Ack(nil) }, minutes(1), minutes(1)},
+		{"finished", nil, func(_ *world, o omahaclient.UpdateOffer) error { return o.Ack(nil) }, time.Minute, time.Minute},
 		{
 			"finished, short schedule",
 			[]omahaclient.Option{omahaclient.WithSchedule(omahaclient.Schedule{Min: 20 * time.Second, Max: 30 * time.Second})},
 			func(_ *world, o omahaclient.UpdateOffer) error { return o.Ack(nil) }, 20 * time.Second, 30 * time.Second,
 		},
-		{"failed", nil, func(_ *world, o omahaclient.UpdateOffer) error { return o.Ack(exitError(1)) }, minutes(45), minutes(90)},
+		{"failed", nil, func(_ *world, o omahaclient.UpdateOffer) error { return o.Ack(exitError(1)) }, 45 * time.Minute, 90 * time.Minute},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -229,7 +228,7 @@ func TestRetryAfter_survivesARestart(t *testing.T) {
 		s.stop()
 		must(t, c.Close())
 		c = w.client(app(appA))
-		s = w.updates(c)
+		w.updates(c)
 		time.Sleep(30 * time.Minute)
 		if reason := status(t, c, appA).Reason; !strings.Contains(reason, "server asked") {
 			t.Errorf("reason %q does not speak of the server", reason)

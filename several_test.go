@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -211,7 +212,7 @@ func TestWithWorkers_boundsFetches(t *testing.T) {
 					time.Sleep(time.Minute)
 					return fetchedFromMemory().Fetch(ctx, job)
 				})
-				opts := append(tc.opts, omahaclient.WithFetcher("binary", slow))
+				opts := slices.Concat(tc.opts, []omahaclient.Option{omahaclient.WithFetcher("binary", slow)})
 				for i := range 8 {
 					id := fmt.Sprintf("io.example.app%d", i)
 					w.offering(id, "2.0.0")

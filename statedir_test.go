@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,7 +59,10 @@ func TestStateDir_resolution(t *testing.T) {
 		},
 		{"XDG_STATE_HOME", map[string]string{"XDG_STATE_HOME": at("xdg"), "HOME": at("home")}, "", at("xdg", "omahaclient", appB)},
 		{"home", map[string]string{"HOME": at("home")}, "", at("home", ".local", "state", "omahaclient", appB)},
-		{"relative XDG_STATE_HOME counts as none", map[string]string{"XDG_STATE_HOME": "xdg", "HOME": at("home")}, "", at("home", ".local", "state", "omahaclient", appB)},
+		{
+			"relative XDG_STATE_HOME counts as none", map[string]string{"XDG_STATE_HOME": "xdg", "HOME": at("home")},
+			"", at("home", ".local", "state", "omahaclient", appB),
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cleanEnv(t)
@@ -139,7 +143,7 @@ func TestWithMachineID(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "1.0.0")
 		id := func(opts ...omahaclient.Option) string {
-			all := append(w.options(app(appA))[:1:1], w.options(app(appA))[2:]...) // but for its WithMachineID
+			all := slices.Delete(w.options(app(appA)), 1, 2) // its WithMachineID
 			c, err := omahaclient.New(w.URL(), append(all, opts...)...)
 			must(t, err)
 			must(t, c.CheckNow(t.Context()))

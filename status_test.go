@@ -107,7 +107,10 @@ func TestStatus_reasonAndNextCheck(t *testing.T) {
 		{"server down", testserver.Policy{}, nil, func(w *world) { w.Offline(true) }, "omaha request to http://omaha.test/v1/update/"},
 		{"unknown app", testserver.Policy{}, nil, func(w *world) { w.Fail(-1, unknownApps()) }, appA},
 		{"HTML page", testserver.Policy{}, nil, func(w *world) { w.Fail(-1, testserver.HTMLPage()) }, "text/html"},
-		{"server-asked delay", testserver.Policy{Disabled: true}, nil, func(w *world) { w.Fail(-1, testserver.Extra("Retry-After", "9000")) }, "the server asked for no check before"},
+		{
+			"server-asked delay", testserver.Policy{Disabled: true}, nil,
+			func(w *world) { w.Fail(-1, testserver.Extra("Retry-After", "9000")) }, "the server asked for no check before",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
