@@ -94,10 +94,12 @@ func TestOpen_setsForeignFilesAside(t *testing.T) {
 			must(t, os.WriteFile(path, []byte(swapped), 0o600))
 		}},
 		{"a record missing", func(t *testing.T, path string) {
-			v, err := state.Encode(appA, &state.App{Version: "1.0.0"})
+			a, err := state.Encode(appA, &state.App{})
 			must(t, err)
-			content := ours(map[string]string{appA: string(v), appB: string(v)})
-			delete(content["apps"], appB)
+			b, err := state.Encode(appB, &state.App{})
+			must(t, err)
+			content := ours(map[string]string{appA: string(a), appB: string(b)})
+			delete(content["apps"], appA)
 			boltFile(t, path, content)
 		}},
 		{"a folder", func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o700)) }},
@@ -203,6 +205,29 @@ func TestDo_fileDamagedWhileOpen(t *testing.T) {
 			must(t, err)
 			want(t, "files left over", len(left), 0)
 		})
+	}
+}
+
+// Wherever the file is cut off, and whatever transition comes then, no app's record is lost.
+func TestDo_fileCutOffAtEachPage(t *testing.T) {
+	page := int64(os.Getpagesize())
+	for n := int64(1); ; n++ {
+		dir := t.TempDir()
+		d := open(t, dir)
+		for i := range 12 { // on several pages
+			prepare(t, d.Journal, fmt.Sprintf("io.example.app-%02d", i), append(toOffered[:4:4], send(state.Report{Type: 1, Previous: strings.Repeat("x", 900)}))...)
+		}
+		path := filepath.Join(dir, "journal.db")
+		info, err := os.Stat(path)
+		must(t, err)
+		if n*page >= info.Size() {
+			return
+		}
+		must(t, os.Truncate(path, n*page))
+		take(t, d.Journal, "io.example.app-00", succeed)
+		take(t, d.Journal, "io.example.app-11", succeed)
+		sameRecords(t, fmt.Sprintf("cut off after %d pages", n), all(t, crashed(t, dir).Journal), all(t, d.Journal))
+		must(t, d.Close())
 	}
 }
 

@@ -217,32 +217,37 @@ func TestReadJournal_everyByte(t *testing.T) {
 		if i%os.Getpagesize() == 0 {
 			matters = used(file, i)
 		}
-		flip := []byte{1, 0x80, 0xFF}[i%3]
-		file[i] ^= flip
-		apps, err := state.ReadJournal(bytes.NewReader(file), int64(len(file)), machine)
-		if err == nil {
-			taken++
-			record := after
-			if from+16 <= i && i < to { // its page's own header does not matter
-				record = before
+		structure := matters && i%os.Getpagesize() < 300
+		for n, flip := range []byte{1, 0x80, 0xFF} {
+			if !structure && n != i%3 {
+				continue // one of them will do
 			}
-			if got := text(t, apps[appA]); got != record {
-				t.Fatalf("byte %d ^ %x: %s", i, flip, got)
+			file[i] ^= flip
+			apps, err := state.ReadJournal(bytes.NewReader(file), int64(len(file)), machine)
+			if err == nil {
+				taken++
+				record := after
+				if from+16 <= i && i < to { // its page's own header does not matter
+					record = before
+				}
+				if got := text(t, apps[appA]); got != record {
+					t.Fatalf("byte %d ^ %x: %s", i, flip, got)
+				}
 			}
-			if matters && i%os.Getpagesize() < 300 { // where the structure is
+			if err == nil && structure {
 				seen++
 				_, err := f.WriteAt(file[i:i+1], int64(i))
 				must(t, err)
 				v, err := state.Encode(appA, apps[appA])
 				must(t, err)
-				want(t, fmt.Sprintf("byte %d: bbolt's record", i), boltRecords(t, path, appA)[appA], string(v))
+				want(t, fmt.Sprintf("byte %d ^ %x: bbolt's record", i, flip), boltRecords(t, path, appA)[appA], string(v))
 			}
+			file[i] ^= flip
 		}
-		file[i] ^= flip
 		_, err = f.WriteAt(file[i:i+1], int64(i))
 		must(t, err)
 	}
-	t.Logf("%d of %d taken as they were, %d looked at with bbolt", taken, len(file), seen)
+	t.Logf("%d taken as they were, %d looked at with bbolt", taken, seen)
 }
 
 // used reports whether the page around a byte matters to a journal.
@@ -292,7 +297,7 @@ func TestReadJournal_everyByteOfABranch(t *testing.T) {
 			continue
 		}
 		for i := page; i < page+400; i++ {
-			for _, flip := range []byte{1, 8, 0x80} {
+			for _, flip := range []byte{1, 2, 4, 8, 0x80} {
 				spoilt++
 				file[i] ^= flip
 				if _, err := state.ReadJournal(bytes.NewReader(file), int64(len(file)), machine); err == nil {
