@@ -61,7 +61,7 @@ func (w *simWorld) channel(p testserver.Policy) *testserver.Group {
 	return w.group
 }
 
-// publish gives a group a release of one small file.
+// simPublish gives a group a release of one small file.
 func simPublish(g *testserver.Group, version string) {
 	g.Publish(testserver.Release{Version: version, Files: []testserver.File{{Name: "app.bin", Content: simContent(version)}}})
 }
