@@ -32,7 +32,7 @@ func TestNew_clockWasPutBack(t *testing.T) {
 			var dir string
 			inBubble(t, func(bt *testing.T, w *world) {
 				w.offering(appA, "1.0.0")
-				time.Sleep(30 * 24 * time.Hour)
+				simPass(30 * 24 * time.Hour)
 				tc.ahead(bt, w)
 				dir = copyOf(t, w.dir)
 			})
