@@ -44,7 +44,7 @@ func TestDo_sharesTransactions(t *testing.T) {
 	}
 	n := transactions(t, snapshot(t, dir))
 	t.Logf("%d transitions in %d transactions", workers*each, n)
-	if n > workers*each/4 {
+	if n > workers*each/2 {
 		t.Errorf("%d transactions for %d transitions", n, workers*each)
 	}
 }

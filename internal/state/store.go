@@ -39,9 +39,9 @@ type store struct {
 	machine string // the machine id that the file is written for
 	log     *slog.Logger
 	total   total
-	db      *bolt.DB    // nil when the file cannot be used any more
-	file    *os.File    // db's own
-	info    os.FileInfo // of file
+	db      *bolt.DB // nil when the file cannot be used any more
+	file    *os.File // db's own
+	mark    mark     // of file
 }
 
 // openStore opens machine's journal and returns the records in it. A file that is damaged or somebody else's is set aside.
@@ -137,7 +137,7 @@ func (s *store) open() error {
 		return err
 	})
 	if err == nil {
-		s.info, err = s.file.Stat()
+		s.mark, _, err = look(s.path)
 	}
 	switch {
 	case errors.Is(err, errPanic):
@@ -170,15 +170,15 @@ func (s *store) put(values map[string][]byte) error {
 	if s.db == nil {
 		return errBroken
 	}
-	now, err := os.Stat(s.path)
+	now, size, err := look(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = broken("it was deleted")
-	case err == nil && !os.SameFile(now, s.info):
+	case err == nil && !now.is(s.mark):
 		return errors.New("another file was put in its place: restart the program")
 	case err == nil:
 		err = s.update(values, func(tx *bolt.Tx) error {
-			if now.Size() < tx.Size() {
+			if size < tx.Size() {
 				return broken("it was cut off")
 			}
 			return nil
