@@ -1,0 +1,5 @@
+package trust
+
+import (
+	_ "aead.dev/minisign" // for statement.go
+)
