@@ -209,6 +209,9 @@ func TestOutbox_pingsFirstAfterASilence(t *testing.T) {
 				since := time.Now()
 				simNoError(t, "flush", m.flush())
 				words := simWords(m.contacts(since))
+				if words[len(words)-1] == "ping check" { // a scheduled one was under way when the server came back
+					words = words[:len(words)-1]
+				}
 				simWant(t, "first contact", words[0], tt.first)
 				simWant(t, "contact with the verdict", words[len(words)-1], "3/1")
 				simWant(t, "history", simHistory(m.record()), "granted, downloading, downloaded, complete")

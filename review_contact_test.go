@@ -107,17 +107,17 @@ func TestCheckNow_logMayAskForStatus(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	w.FailFunc(func(testserver.Request) testserver.Fault { return testserver.StatusFault(http.StatusNotFound) })
-	go func() {
-		var answer *omaha.AnswerError
-		if err := c.CheckNow(context.Background()); !errors.As(err, &answer) {
-			t.Errorf("CheckNow = %v", err)
-		}
-	}()
+	answered := make(chan error, 1)
+	go func() { answered <- c.CheckNow(context.Background()) }()
 	select {
 	case <-asked:
 	case <-time.After(w.patience):
 		panic( // Close would wait as well
 			"Status waits for the log, which waits for Status")
+	}
+	var answer *omaha.AnswerError
+	if err := <-answered; !errors.As(err, &answer) {
+		t.Errorf("CheckNow = %v", err)
 	}
 }
 
