@@ -78,9 +78,11 @@ type counter struct {
 	add func(n int)
 }
 
+// Write counts first: a client that has the bytes may ask for the count at once.
 func (c *counter) Write(p []byte) (int, error) {
+	c.add(len(p))
 	n, err := c.ResponseWriter.Write(p)
-	c.add(n)
+	c.add(n - len(p))
 	return n, err
 }
 
