@@ -201,8 +201,13 @@ func statusError(resp *http.Response) error {
 	case code == http.StatusRequestTimeout || code >= 500:
 		return err
 	}
-	return &failure{class: final, err: err}
+	return &failure{class: final, err: &missing{err}}
 }
+
+// missing marks the word of a mirror that it does not have the blob, or not for us.
+type missing struct{ error }
+
+func (m *missing) Unwrap() []error { return []error{m.error, ErrMissing} }
 
 func advice(code int) string {
 	switch code {

@@ -110,7 +110,7 @@ func (j *Job) bufferSize() int64 {
 	if j.Size > 0 {
 		return min(j.Limits.BufferSize, j.Size+1)
 	}
-	return j.Limits.BufferSize
+	return min(j.Limits.BufferSize, j.Limits.MaxSize+1)
 }
 
 // existing says whether the finished file is there already. One that does not match is removed.
