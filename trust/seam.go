@@ -1,5 +1,0 @@
-package trust
-
-import (
-	_ "aead.dev/minisign" // for statement.go
-)
