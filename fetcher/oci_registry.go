@@ -237,16 +237,21 @@ func onlyTokens(u *url.URL) func(*http.Request, []*http.Request) error {
 
 // judge tells what there is no use in trying again.
 func judge(err error) error {
-	var answer *errcode.ErrorResponse
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
 		return download.Final(fmt.Errorf("%w: it wants a user and password: log in with docker login, or set OCI.Credentials", err))
-	case errors.As(err, &answer) && refuses(answer.StatusCode):
+	case hopeless(err):
 		return download.Final(fmt.Errorf("no token: %w: log in with docker login, or set OCI.Credentials", err))
 	}
 	return err
+}
+
+// hopeless tells the failures to log in that stay.
+func hopeless(err error) bool {
+	var answer *errcode.ErrorResponse
+	return errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.As(err, &answer) && refuses(answer.StatusCode)
 }
 
 func refuses(status int) bool {
