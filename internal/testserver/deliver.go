@@ -33,10 +33,13 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, entry *Request,
 		return
 	}
 	rep = f.spoil(rep)
-	s.mu.Lock()
-	entry.Status, entry.Answer = rep.status, rep.body
-	s.mu.Unlock()
 	header := w.Header()
+	s.mu.Lock()
+	request := *entry
+	s.mu.Unlock()
+	if !f.Unseen {
+		s.sign(request, header, rep.body)
+	}
 	if rep.contentType != "" {
 		header.Set("Content-Type", rep.contentType)
 	}
@@ -46,6 +49,12 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, entry *Request,
 	for key, values := range f.Header {
 		header[http.CanonicalHeaderKey(key)] = values
 	}
+	if f.Underway != nil {
+		rep.body = f.Underway(request, header, rep.body)
+	}
+	s.mu.Lock()
+	entry.Status, entry.Answer = rep.status, rep.body
+	s.mu.Unlock()
 	header.Set("Content-Length", strconv.Itoa(len(rep.body)))
 	w.WriteHeader(rep.status)
 	_, _ = w.Write(rep.body) // the client may have gone, which is its own affair

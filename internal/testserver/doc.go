@@ -45,6 +45,10 @@
 // and is spoiled by FileFaults: cut, reset, stalled, slow, corrupt, lying and
 // redirecting downloads. Offline unplugs either.
 //
+// With WithSigner the server signs its answers (CUP-ECDSA), and faults spoil
+// the signed ones: Unsigned, SignedBy, ProofInETag, Changed, Invented, a Tape of
+// old answers, and a Fault's Underway for everything else.
+//
 // # In memory
 //
 // StartMemory listens on net.Pipe connections. Everything then happens within

@@ -68,7 +68,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	entry := s.logged(r, body, parsed)
 	fault := s.faultFor(entry)
 	rep := reply{}
-	if !fault.Unseen {
+	switch {
+	case fault.Unseen:
+	case s.refusesKey(Request{Path: r.URL.RequestURI()}):
+		rep = reply{status: http.StatusBadRequest, contentType: "text/plain; charset=utf-8", body: []byte("no such CUP key\n")}
+	default:
 		rep = s.process(r, parsed, parseErr)
 	}
 	s.changes.announce()

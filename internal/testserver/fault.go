@@ -31,6 +31,10 @@ type Fault struct {
 	// Replace makes the body out of the one that the server wrote (empty if
 	// Unseen).
 	Replace func(body []byte) []byte
+	// Underway changes the answer behind the server's signature (WithSigner), as
+	// somebody in the middle can: the header in place, the body by returning
+	// another one.
+	Underway func(r Request, header http.Header, body []byte) []byte
 	// Edit changes the answer before it is written as XML; nil for Unseen.
 	Edit func(apps []AppAnswer) []AppAnswer
 }

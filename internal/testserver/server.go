@@ -1,6 +1,7 @@
 package testserver
 
 import (
+	"crypto/ecdsa"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ type Server struct {
 	now     func() time.Time
 	secret  string
 	allow   func(*http.Request) bool
+	signers map[string]*ecdsa.PrivateKey // by id
 	changes *signal
 	net     network
 
@@ -39,6 +41,7 @@ func New(opts ...Option) *Server {
 	s := &Server{
 		now:      time.Now,
 		changes:  &signal{},
+		signers:  make(map[string]*ecdsa.PrivateKey),
 		groups:   make(map[groupKey]*Group),
 		machines: make(map[string]machine),
 		rows:     make(map[rowKey]*row),
