@@ -142,6 +142,8 @@ func (x *exchange) fail(err error, advice string) error {
 	switch {
 	case a.status != 0 && !isSuccess(a.status):
 		e.Code = ExitHTTPBase + ExitCode(a.status)
+	case errors.Is(err, ErrUnsigned):
+		e.Code = ExitResponseInvalid // not 12 or 18, which speak of a payload
 	case errors.Is(err, ErrEmptyResponse):
 		e.Code = ExitEmptyResponse
 	case errors.Is(err, ErrTooLarge), errors.Is(err, errProtocol):
@@ -186,7 +188,10 @@ func adviceFor(err error) string {
 	var invalid x509.CertificateInvalidError
 	var plaintext tls.RecordHeaderError
 	var redirect *redirectError
+	var unsigned *unsignedError
 	switch {
+	case errors.As(err, &unsigned):
+		return unsigned.advice
 	case errors.As(err, &redirect):
 		return "set the endpoint to the address that it should have"
 	case errors.As(err, &authority):

@@ -43,16 +43,21 @@ type Client struct {
 	// "" means "omahaclient-" and a number.
 	Version string
 
+	// CUPKeys are the keys of which one must have signed each answer; without one it counts as no answer, whatever its headers say.
+	// An attempt asks for one key, the first attempt of a call for the first key, and takes an answer signed with that key only.
+	// The attempts after one that failed go through the others in turn, as often as RetryMax allows.
+	//
+	// So a new key is introduced on either side first: put it before the old one here, and on the server beside the old one, which
+	// stays there as long as clients ask for it. Until the server has it, each call needs a second attempt.
+	// None means that answers need no proof.
+	CUPKeys []CUPKey
+
 	RetryMax     int           // attempts after the first; 0 means 4, below 0 none
 	RetryWaitMin time.Duration // before the first retry, doubling from there; 0 means 1 s
 	RetryWaitMax time.Duration // longest wait; a server that asks for a longer one ends the call; 0 means 30 s, or RetryWaitMin
 
 	// OS describes this machine. An empty platform or architecture means that of [LocalOS].
 	OS OS
-
-	// sign, where set, may add to the URL of an attempt with the given body, and returns the check of its answer's
-	// header and body, all as on the wire but for compression: the place for signed answers (CUP).
-	sign func(u *url.URL, body []byte) (check func(header http.Header, body []byte) error)
 
 	ownOnce sync.Once
 	own     *http.Transport // made by ownOnce where HTTP is nil
@@ -75,14 +80,15 @@ func (c *Client) Validate() error {
 		mistakes = append(mistakes, fmt.Errorf("retry waits %v to %v: want neither below 0, and the first at most the second",
 			c.RetryWaitMin, c.RetryWaitMax))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(append(mistakes, validateKeys(c.CUPKeys)...)...)
 }
 
 // Do sends the request and returns the answer, one AppResponse for each app.
 //
 // It makes one POST, and another after network errors and the statuses 408, 429, 500, 502, 503 and 504, each with
 // a new request id: RetryMax times, with doubling waits (half of each is random). It waits as long as a Retry-After
-// asks for, up to RetryWaitMax; if the server asks for more, it ends.
+// asks for, up to RetryWaitMax; if the server asks for more, it ends. With CUPKeys it also makes another POST after an answer
+// without valid proof, or while a key was not asked for yet, and waits as long as it would without a Retry-After.
 //
 // The error is an [*AnswerError], or wraps ctx's error (and cause) where that ended the call.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {

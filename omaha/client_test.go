@@ -318,35 +318,3 @@ type closer struct{ closed *bool }
 
 func (c closer) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("refused") }
 func (c closer) CloseIdleConnections()                           { *c.closed = true }
-
-func TestClient_sign(t *testing.T) {
-	refusal := errors.New("bad signature")
-	var signed, checked int
-	var sent []byte
-	c := answering(200, xmlType(), noUpdate)
-	base := c.HTTP.Transport
-	c.HTTP.Transport = transport(func(r *http.Request) (*http.Response, error) {
-		sent, _ = io.ReadAll(r.Body)
-		if r.URL.Query().Get("nonce") != "1" || r.URL.Query().Get("k") != "v" {
-			t.Errorf("URL %s", r.URL)
-		}
-		return base.RoundTrip(r)
-	})
-	c.Endpoint += "?k=v"
-	c.SetSign(func(u *url.URL, body []byte) func(http.Header, []byte) error {
-		signed++
-		u.RawQuery += "&nonce=1"
-		request := bytes.Clone(body)
-		return func(_ http.Header, answer []byte) error {
-			checked++
-			if !bytes.Equal(request, sent) || string(answer) != noUpdate {
-				t.Error("not the bytes of the wire")
-			}
-			return refusal
-		}
-	})
-	_, err := c.Do(context.Background(), checkFor("a"))
-	if !errors.Is(err, refusal) || !asAnswer(t, err).Final() || signed != 1 || checked != 1 {
-		t.Errorf("signed %d, checked %d: %v", signed, checked, err)
-	}
-}

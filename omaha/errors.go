@@ -28,7 +28,7 @@ type AnswerError struct {
 	Body        string        // the first bytes of the answer, made printable
 	Code        ExitCode      // what to report
 	RetryAfter  time.Duration // how long the server asks to wait before the next check; 0 if it does not
-	Err         error         // the cause; wraps ErrEmptyResponse, ErrNotOmaha, ErrTooLarge or a network error where it is one
+	Err         error         // the cause; wraps ErrEmptyResponse, ErrNotOmaha, ErrTooLarge, ErrUnsigned or a network error where it is one
 
 	advice string // what to do, "" if there is nothing to say
 }
@@ -74,7 +74,7 @@ func (e *InvalidError) Error() string {
 }
 
 // CodeOf returns the code to report for an error of this package: an [AnswerError]'s own, 34 for an
-// [InvalidError] or a missing app, 2 for a [StatusError], 1 for any other error and 0 for nil.
+// [InvalidError], a missing app or an answer without proof, 2 for a [StatusError], 1 for any other error and 0 for nil.
 // An error with a method ExitCode() int anywhere in its chain is taken at its word.
 func CodeOf(err error) ExitCode {
 	var own interface{ ExitCode() int }
@@ -88,7 +88,7 @@ func CodeOf(err error) ExitCode {
 		return ExitCode(own.ExitCode())
 	case errors.As(err, &answer):
 		return answer.Code
-	case errors.As(err, &invalid), errors.Is(err, ErrMissingApp), errors.Is(err, ErrTooLarge):
+	case errors.As(err, &invalid), errors.Is(err, ErrMissingApp), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsigned):
 		return ExitResponseInvalid
 	case errors.As(err, &status):
 		return ExitOmahaRequest

@@ -27,7 +27,8 @@ type exchange struct {
 
 	body     []byte // of the present attempt
 	marshals int
-	check    func(http.Header, []byte) error // of the present attempt's answer; see Client.sign
+	question *question // of the present attempt; nil without keys
+	attempts int
 
 	longestWait time.Duration
 	lastErr     error // of the last attempt
@@ -120,9 +121,13 @@ func (x *exchange) sameBody() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(x.body)), nil
 }
 
-func (x *exchange) signURL(req *http.Request) {
+// ask puts what is to be signed into the URL of an attempt. Each asks anew, so that no answer to another one fits.
+func (x *exchange) ask(req *http.Request, attempt int) {
+	keys := x.client.CUPKeys
 	u := *x.endpoint
-	x.check = x.client.sign(&u, x.body)
+	x.attempts = attempt + 1
+	x.question = newQuestion(keys[attempt%len(keys)], x.body)
+	x.question.addTo(&u)
 	req.URL = &u
 }
 
@@ -131,12 +136,6 @@ type mistakeError struct{ err error }
 
 func (e *mistakeError) Error() string { return e.err.Error() }
 func (e *mistakeError) Unwrap() error { return e.err }
-
-// checkError is an answer that Client.sign's check refused.
-type checkError struct{ err error }
-
-func (e *checkError) Error() string { return "answer refused: " + e.err.Error() }
-func (e *checkError) Unwrap() error { return e.err }
 
 // receive reads an answer's body, within its attempt: one that breaks off is worth another attempt.
 func (x *exchange) receive(resp *http.Response) error {
@@ -151,22 +150,20 @@ func (x *exchange) receive(resp *http.Response) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return &plainError{fmt.Sprintf("the answer broke off after %d bytes", len(body)), err}
 	}
-	if err != nil {
+	if x.question == nil {
 		return err
 	}
-	if x.check != nil {
-		if err := x.check(resp.Header, body); err != nil {
-			return &checkError{err}
-		}
+	if err != nil {
+		return &unsignedError{x.question.key.ID, err, adviceUnsigned}
 	}
-	return nil
+	return x.question.check(resp.Header, body)
 }
 
 // note keeps what an answer's header says.
 func (x *exchange) note(resp *http.Response) {
 	x.answer.status = resp.StatusCode
 	x.answer.contentType = resp.Header.Get("Content-Type")
-	x.answer.retryAfter = serverDelay(resp, time.Now())
+	x.answer.retryAfter = x.delay(resp)
 }
 
 // interrupted is the error of a call whose ctx ended.

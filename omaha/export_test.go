@@ -1,6 +1,7 @@
 package omaha
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"net/url"
 )
@@ -14,9 +15,16 @@ func ReadResponse(r *Request, body []byte) (*Response, error) {
 	return &Response{Server: doc.Server, Apps: r.read(doc, "x64")}, nil
 }
 
-// SetSign sets what signs a request's URL and checks its answer.
-func (c *Client) SetSign(sign func(u *url.URL, body []byte) (check func(http.Header, []byte) error)) {
-	c.sign = sign
+// CheckProof verifies the proof of an answer to a request that was sent with this cup2key.
+func CheckProof(key CUPKey, cup2key string, request, answer []byte, header http.Header) error {
+	return (&question{key, cup2key, sha256.Sum256(request)}).check(header, answer)
+}
+
+// SignedQuery returns the query of a URL that asks for a proof.
+func SignedQuery(key CUPKey, query string, body []byte) string {
+	u := &url.URL{RawQuery: query}
+	newQuestion(key, body).addTo(u)
+	return u.RawQuery
 }
 
 // ArchName is the architecture sent for a GOARCH.

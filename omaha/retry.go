@@ -41,8 +41,8 @@ func (x *exchange) retrier() *retryablehttp.Client {
 	}
 	rc.RetryWaitMin = min(rc.RetryWaitMin, rc.RetryWaitMax)
 	x.longestWait = rc.RetryWaitMax
-	if c.sign != nil {
-		rc.RequestLogHook = func(_ retryablehttp.Logger, req *http.Request, _ int) { x.signURL(req) }
+	if len(c.CUPKeys) > 0 {
+		rc.RequestLogHook = func(_ retryablehttp.Logger, req *http.Request, attempt int) { x.ask(req, attempt) }
 	}
 	return rc
 }
@@ -56,7 +56,10 @@ func (x *exchange) checkRetry(ctx context.Context, resp *http.Response, err erro
 	if err != nil {
 		return !isFinal(err), nil
 	}
-	return isPassing(resp.StatusCode) && serverDelay(resp, time.Now()) <= x.longestWait, nil
+	if !isSuccess(resp.StatusCode) && x.attempts < len(x.client.CUPKeys) {
+		return true, nil // it may not know the key that was asked for
+	}
+	return isPassing(resp.StatusCode) && x.delay(resp) <= x.longestWait, nil
 }
 
 // backoff waits min, 2 min, 4 min … up to max, half of it at random, but no less than the server asks for.
@@ -68,7 +71,7 @@ func (x *exchange) backoff(shortest, longest time.Duration, attempt int, resp *h
 	wait = wait/2 + rand.N(wait/2+1)
 	attrs := []slog.Attr{slog.String("endpoint", shownURL(x.endpoint)), slog.Int("attempt", attempt+1)}
 	if resp != nil && x.lastErr == nil {
-		wait = max(wait, serverDelay(resp, time.Now()))
+		wait = max(wait, x.delay(resp))
 		attrs = append(attrs, slog.Int("status", resp.StatusCode))
 	} else if x.lastErr != nil {
 		attrs = append(attrs, slog.String("error", x.plain(x.lastErr).Error()))
@@ -98,13 +101,23 @@ func isFinal(err error) bool {
 		untrusted *tls.CertificateVerificationError
 		unknown   x509.UnknownAuthorityError
 		plaintext tls.RecordHeaderError
-		refused   *checkError
 		mistake   *mistakeError
 	)
-	return errors.As(err, &authorize) || errors.As(err, &redirect) || errors.As(err, &refused) || errors.As(err, &mistake) ||
+	if errors.Is(err, ErrUnsigned) { // whatever else is wrong with it
+		return false
+	}
+	return errors.As(err, &authorize) || errors.As(err, &redirect) || errors.As(err, &mistake) ||
 		errors.As(err, &untrusted) || errors.As(err, &unknown) || errors.As(err, &plaintext) ||
 		errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotOmaha) ||
 		errors.Is(err, ErrEmptyResponse)
+}
+
+// delay returns how long the server asks to wait. With keys nobody is heeded: who can change a header could stop the checks.
+func (x *exchange) delay(resp *http.Response) time.Duration {
+	if x.question != nil {
+		return 0
+	}
+	return serverDelay(resp, time.Now())
 }
 
 // serverDelay returns how long the server asks to wait: Retry-After in seconds or as a date (RFC 9110, section

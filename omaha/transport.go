@@ -33,6 +33,9 @@ func (x *exchange) httpClient() *http.Client {
 			hc.Timeout = attemptTimeout
 		}
 	}
+	if hc.Jar != nil && len(x.client.CUPKeys) > 0 {
+		hc.Jar = memoryless{hc.Jar}
+	}
 	hc.Transport = &courier{exchange: x, base: x.client.transport()}
 	hc.CheckRedirect = x.checkRedirect
 	return hc
@@ -130,7 +133,7 @@ func (e *redirectError) Unwrap() error { return e.err }
 
 // checkRedirect follows a redirect only where it keeps the method (307, 308), the host and the encryption:
 // after 301, 302 and 303 net/http sends a GET, and to that Nebraska answers its web page; another host must not
-// learn what this machine is and runs.
+// learn what this machine is and runs. The proof of an answer (CUP) does not bind its URL.
 func (x *exchange) checkRedirect(req *http.Request, via []*http.Request) error {
 	refuse := func(reason string) error { return &redirectError{to: req.URL, reason: reason} }
 	switch {
@@ -149,6 +152,9 @@ func (x *exchange) checkRedirect(req *http.Request, via []*http.Request) error {
 		} else if err != nil {
 			return &redirectError{to: req.URL, reason: err.Error(), err: err}
 		}
+	}
+	if x.question != nil {
+		x.question.addTo(req.URL) // the target is to sign, too
 	}
 	return nil
 }
