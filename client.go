@@ -147,6 +147,7 @@ func newServer(cfg *config) *omaha.Client {
 		Endpoint:     cfg.endpoint,
 		HTTP:         cfg.httpClient,
 		Authorize:    cfg.authorize,
+		CUPKeys:      cfg.cupKeys,
 		Logger:       cfg.logger,
 		RetryWaitMin: min(time.Second, cfg.schedule.Min), // short schedules want short waits
 		RetryWaitMax: min(30*time.Second, cfg.schedule.Max),

@@ -33,6 +33,7 @@ type config struct {
 	fetchers    fetcher.Registry
 	httpClient  *http.Client
 	authorize   func(*http.Request) error
+	cupKeys     []omaha.CUPKey
 	logger      *slog.Logger
 	progress    func(Progress)
 	boot        string // id of this boot; "" asks the system (tests make boots of their own)
