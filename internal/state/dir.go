@@ -3,13 +3,14 @@ package state
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/nebraska/omahaclient/internal/durable"
 )
 
 const lockName = "lock"
@@ -99,12 +100,16 @@ func (d *Dir) Close() error {
 }
 
 // makeDir makes the directory private to its owner, as all below it is. One that others may look into, and that holds
-// more than our own files, stays as it is: somebody may rely on that.
+// more than our own files, stays as it is: somebody may rely on that. One that belongs to another user is refused: its owner can
+// change what is in it, and so what this program installs, whatever its mode.
 func makeDir(path string) error {
-	if err := makeDurably(path); err != nil {
+	if err := durable.MkdirAll(path); err != nil {
 		return err
 	}
 	info, err := os.Stat(path)
+	if err == nil {
+		err = checkOwner(path, info)
+	}
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
 		return err
 	}
@@ -113,27 +118,11 @@ func makeDir(path string) error {
 	case err != nil:
 		return err
 	case ours:
-		return os.Chmod(path, 0o700) //nolint:gosec // a directory needs its x bit
+		if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
+			return fmt.Errorf("make it private: %w: name a directory below it", err)
+		}
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("others may write to %s (mode %v), and it holds files of theirs: name a directory of this program alone", path, info.Mode().Perm())
-	}
-	return nil
-}
-
-// makeDurably is os.MkdirAll with the names on disk when it returns.
-func makeDurably(path string) error {
-	parent := filepath.Dir(path)
-	if _, err := os.Stat(path); err == nil || parent == path {
-		return err
-	}
-	if err := makeDurably(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := syncDir(parent); !errors.Is(err, fs.ErrPermission) { // a parent may be closed to reading
-		return err
 	}
 	return nil
 }
@@ -145,13 +134,4 @@ func isOurs(path string) (bool, error) {
 }
 
 // syncDir makes renames and new names in dir durable.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be opened for this there, nor need it be
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func syncDir(dir string) error { return durable.SyncDir(dir) }

@@ -222,6 +222,38 @@ func TestOpen_directoryOfOthers(t *testing.T) {
 	}
 }
 
+// Who owns a directory can change what is in it, whatever its mode: one that somebody else made first is not taken.
+func TestOpen_directoryOfAnotherOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("only root can give a directory away")
+		return
+	}
+	for _, tc := range []struct {
+		name  string
+		mode  fs.FileMode
+		files []string
+	}{
+		{"empty", 0o755, nil},
+		{"empty and private", 0o700, nil},
+		{"as if ours", 0o755, []string{"journal.db"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range tc.files {
+				must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+			}
+			must(t, os.Chmod(dir, tc.mode))
+			must(t, os.Chown(dir, 4711, -1))
+			if err := tryOpen(dir); err == nil || !strings.Contains(err.Error(), "chown") {
+				t.Errorf("taken, or not explained: %v", err)
+			}
+			info, err := os.Stat(dir)
+			must(t, err)
+			want(t, "mode", info.Mode().Perm(), tc.mode)
+		})
+	}
+}
+
 func TestOpen_notADirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(file, nil, 0o600))

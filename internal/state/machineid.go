@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/nebraska/omahaclient/internal/durable"
 )
 
 const machineIDFile = "machine-id"
@@ -72,18 +74,5 @@ func isUUID(s string) bool {
 	return err == nil
 }
 
-// writeDurably replaces a file, which nobody else writes: write, fsync, rename, fsync of the directory.
-func writeDurably(path string, content []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
-}
+// writeDurably replaces a file, which nobody else writes.
+func writeDurably(path string, content []byte) error { return durable.Write(path, content) }

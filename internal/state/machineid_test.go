@@ -136,3 +136,17 @@ func TestMachineID_hidesTheHosts(t *testing.T) {
 	must(t, err)
 	want(t, "the host's id is in it", strings.Contains(string(kept), strings.TrimSpace(string(host))), false)
 }
+
+// A link that somebody planted under the temporary name is not followed.
+func TestMachineID_plantedLink(t *testing.T) {
+	dir := t.TempDir()
+	victim := filepath.Join(t.TempDir(), "victim")
+	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	must(t, os.Symlink(victim, filepath.Join(dir, "machine-id.new")))
+	id, _ := startOn(t, dir, "1")
+	content, err := os.ReadFile(victim)
+	must(t, err)
+	want(t, "the file elsewhere", string(content), "precious")
+	again, _ := startOn(t, dir, "1")
+	want(t, "id at the next start", again, id)
+}
