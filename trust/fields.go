@@ -16,7 +16,9 @@ const (
 	maxText      = 255                    // bytes
 )
 
-func malformed(what string, err error) error { return fmt.Errorf("%w: %s: %w", ErrMalformed, what, err) }
+func malformed(what string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrMalformed, what, err)
+}
 
 func missing(field string) error { return fmt.Errorf("%s is missing or empty", field) }
 
