@@ -143,6 +143,9 @@ func (c *Client) revert(a *app, p *state.Pending, now time.Time) error {
 func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
 	switch age := now.Sub(u.At); {
 	case a.version != "" && sameVersion(a.version, u.Version):
+		if a.manualConfirm && u.Phase == state.Offered {
+			return c.unconfirmed(a, u, now)
+		}
 		return c.succeed(a, u, now)
 	case c.rolledBack(a, u.Version):
 		cause := fmt.Errorf("version %s was in place, crashed before it was confirmed, and was rolled back", u.Version)
@@ -155,6 +158,22 @@ func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
 		a.session = u.Session
 		return nil
 	}
+}
+
+// unconfirmed makes up for the Installed of a program that died between putting the offered version in place and saying so:
+// it runs, and the program's Confirm is still to come.
+func (c *Client) unconfirmed(a *app, u *state.Update, now time.Time) error {
+	r := c.report(a, omaha.EventTypeUpdateInstalled, omaha.EventResultSuccess, u.Previous, u.Version, u.Session, now)
+	err := c.journal.Do(a.key, func(rec *state.App) error {
+		if err := rec.Install(u.Seq, state.Pending{At: now, Boot: c.boot}, r); err != nil {
+			return err
+		}
+		return rec.Runs()
+	})
+	if !refused(err) {
+		c.cfg.logger.Info("offered version runs, waiting for its confirmation", "app_id", a.id, "version", u.Version)
+	}
+	return err
 }
 
 // rolledBack reports whether the program has put its old version back in place of this one.

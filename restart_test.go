@@ -135,6 +135,31 @@ func TestInstalled_manualConfirm(t *testing.T) {
 }
 
 // A program that finds its new version wanting goes back to the old one: the next start reports that at once.
+// A program that replaced itself, and died before it could say so, has still to confirm.
+func TestInstalled_manualConfirmOfWhatDiedBeforeItsVerdict(t *testing.T) {
+	manual := omahaclient.WithManualConfirm()
+	simulate(t, func(t *testing.T, w *simWorld) {
+		simPublish(w.channel(testserver.Policy{}), "2.0.0")
+		m := w.machine("m")
+		m.decides(nil)
+		m.lives("1.0.0", manual) // is handed the offer, and says nothing
+		simWant(t, "offers", len(m.seen()), 1)
+		since := time.Now()
+		m.lives("2.0.0", manual)
+		m.start(simAppAt("2.0.0", manual))
+		m.run()
+		simPass(time.Hour)
+		simList(t, "events before Confirm", simEvents(m.contacts(since)), "800/1")
+		simWant(t, "phase", m.status().Phase, omahaclient.RestartPending)
+		simWant(t, "version", m.status().Version, "2.0.0")
+		simNoError(t, "confirm", m.client.Confirm(simApp))
+		simPass(time.Hour)
+		simWant(t, "events", strings.Join(simEvents(m.contacts(since)), " "), "800/1 3/2")
+		simWant(t, "record", m.record().Status, testserver.Complete)
+		simWant(t, "version on the server", m.record().Version, "2.0.0")
+	}, testserver.WithLog(1000))
+}
+
 func TestInstalled_manualConfirmRolledBack(t *testing.T) {
 	manual := omahaclient.WithManualConfirm()
 	simInstalled(t, "1.0.0", simRestarts, func(t *testing.T, w *simWorld, m *simMachine) {
