@@ -45,6 +45,11 @@ func (m Mux) Resume(ctx context.Context, client *omahaclient.Client, appID strin
 	return resume(ctx, m.applier(appID), client, appID)
 }
 
+// Restore calls the app's Applier, where that is a Restorer.
+func (m Mux) Restore(ctx context.Context, client *omahaclient.Client, appID string) error {
+	return restore(ctx, m.applier(appID), client, appID)
+}
+
 func (m Mux) applier(appID string) Applier {
 	if a := m[appID]; a != nil {
 		return a
@@ -67,6 +72,20 @@ func noApplier(appID string) error {
 // An Applier that wraps another passes Resume on.
 type Resumer interface {
 	Resume(ctx context.Context, client *omahaclient.Client, appID string) error
+}
+
+// Restorer is an Applier that has something to put right before all else, such as to start what a crash left stopped. Serve
+// calls Restore once for each app, before it applies any offer of the app, and without waiting for one. An error is logged.
+// It returns soon when ctx ends. An Applier that wraps another passes Restore on.
+type Restorer interface {
+	Restore(ctx context.Context, client *omahaclient.Client, appID string) error
+}
+
+func restore(ctx context.Context, a Applier, client *omahaclient.Client, appID string) error {
+	if r, ok := a.(Restorer); ok {
+		return r.Restore(ctx, client, appID)
+	}
+	return nil
 }
 
 func resume(ctx context.Context, a Applier, client *omahaclient.Client, appID string) error {

@@ -46,6 +46,8 @@ type Archive struct {
 	MaxFiles int   // files, folders and links; 0: 100,000
 	MaxRatio int   // bytes unpacked for each one packed; 0: 200. It counts from 16 MiB on
 	MaxDepth int   // folders within each other; 0: 32
+
+	steps steps
 }
 
 const (
@@ -79,7 +81,7 @@ func (a Archive) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error
 		return refused(fmt.Errorf("unpack archive: %w", err))
 	}
 	defer root.Close()
-	t := &tree{root: root, dir: a.Dir}
+	t := &tree{root: root, dir: a.Dir, steps: a.steps}
 	folder, err := a.unpack(ctx, t, payload.Path, offer.Version)
 	if err != nil {
 		return refused(fmt.Errorf("unpack archive into %s: %w", a.Dir, advised(err)))
@@ -87,7 +89,7 @@ func (a Archive) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error
 	if err := t.point(folder); err != nil {
 		return refused(fmt.Errorf("switch %s to version %s: %w", a.Dir, offer.Version, advised(err)))
 	}
-	if err := activate(ctx, a.Activate, a.Probe); err != nil {
+	if err := activate(ctx, a.steps, a.Activate, a.Probe); err != nil {
 		if ctx.Err() != nil {
 			return err // it comes again, finds its folder and goes on here
 		}
@@ -116,7 +118,7 @@ func (a Archive) rollBack(t *tree, folder string, cause error) error {
 	if back == "" {
 		back = "nothing"
 	}
-	return rolledBack(fmt.Errorf("%s is back at %s: %w", a.Dir, back, errors.Join(activateOld(a.Activate, cause), t.remove(folder))))
+	return rolledBack(fmt.Errorf("%s is back at %s: %w", a.Dir, back, errors.Join(activateOld(a.steps, a.Activate, cause), t.remove(folder))))
 }
 
 // unpack makes sure that the archive is unpacked, and returns the name of its folder.
@@ -147,7 +149,7 @@ func (a Archive) unpack(ctx context.Context, t *tree, archive, version string) (
 		}
 	}
 	tmp := filepath.Join(versionsDir, unpackingDir)
-	if err := t.root.RemoveAll(tmp); err != nil {
+	if err := t.steps.take("clean", func() error { return t.root.RemoveAll(tmp) }); err != nil {
 		return "", err
 	}
 	defer t.root.RemoveAll(tmp) //nolint:errcheck // gone where all went well
@@ -157,10 +159,10 @@ func (a Archive) unpack(ctx context.Context, t *tree, archive, version string) (
 	if err := t.remember(folder, unpacked{Digest: digest, At: time.Now(), Previous: current}); err != nil {
 		return "", err
 	}
-	if err := t.root.Rename(tmp, t.path(folder)); err != nil {
+	if err := t.steps.take("name folder", func() error { return t.root.Rename(tmp, t.path(folder)) }); err != nil {
 		return "", err
 	}
-	return folder, state.SyncDir(filepath.Join(t.dir, versionsDir))
+	return folder, t.sync(versionsDir)
 }
 
 // extract unpacks an archive into a new folder of root, durably.
@@ -174,16 +176,17 @@ func (a Archive) extract(ctx context.Context, root *os.Root, name, archive strin
 	}
 	defer into.Close()
 	x := newExtraction(ctx, into, a)
-	if err := x.extract(archive); err != nil {
+	if err := a.steps.take("extract", func() error { return x.extract(archive) }); err != nil {
 		return err
 	}
-	return x.sync()
+	return a.steps.take("sync files", x.sync)
 }
 
 // tree is an Archive's folder.
 type tree struct {
-	root *os.Root
-	dir  string
+	root  *os.Root
+	dir   string
+	steps steps
 }
 
 func (t *tree) path(folder string) string { return filepath.Join(versionsDir, folder) }
@@ -202,7 +205,12 @@ func (t *tree) remember(folder string, u unpacked) error {
 	if err != nil {
 		return err
 	}
-	return state.WriteDurably(filepath.Join(t.dir, t.notePath(folder)), content)
+	return t.steps.take("note", func() error { return state.WriteDurably(filepath.Join(t.dir, t.notePath(folder)), content) })
+}
+
+// sync makes the names in a folder of the tree durable.
+func (t *tree) sync(folder string) error {
+	return t.steps.take("sync "+folder, func() error { return state.SyncDir(filepath.Join(t.dir, folder)) })
 }
 
 // current returns the folder that the link leads to; "" for none of ours.
@@ -217,28 +225,43 @@ func (t *tree) current() string {
 // point switches the link; to nothing for "".
 func (t *tree) point(folder string) error {
 	if t.current() == folder {
-		return state.SyncDir(t.dir) // where a crash came before that
+		return t.sync(".") // where a crash came before that
 	}
 	if info, err := t.root.Lstat(currentLink); err == nil && info.Mode()&fs.ModeSymlink == 0 {
 		return fmt.Errorf("%s is no symbolic link: move it away", filepath.Join(t.dir, currentLink))
 	}
 	if folder == "" {
-		return errors.Join(t.root.Remove(currentLink), state.SyncDir(t.dir))
+		return errors.Join(t.steps.take("unlink", func() error { return t.root.Remove(currentLink) }), t.sync("."))
 	}
 	if err := t.root.Remove(nextLink); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := t.root.Symlink(t.path(folder), nextLink); err != nil {
+	if err := t.steps.take("link", func() error { return t.root.Symlink(t.path(folder), nextLink) }); err != nil {
 		return fmt.Errorf("make symbolic link (on Windows: in developer mode, or as administrator): %w", err)
 	}
-	if err := t.root.Rename(nextLink, currentLink); err != nil {
+	if err := t.steps.take("switch", func() error { return t.root.Rename(nextLink, currentLink) }); err != nil {
 		return err
 	}
-	return state.SyncDir(t.dir)
+	return t.sync(".")
 }
 
+// remove removes a version. Its folder first loses its name, in one step: what a crash leaves is never taken for a version.
 func (t *tree) remove(folder string) error {
-	return errors.Join(t.root.RemoveAll(t.path(folder)), t.root.RemoveAll(t.notePath(folder)))
+	tmp := filepath.Join(versionsDir, unpackingDir)
+	err := t.root.RemoveAll(tmp)
+	if err == nil {
+		err = t.steps.take("unname folder", func() error { return t.root.Rename(t.path(folder), tmp) })
+	}
+	if err == nil {
+		err = t.sync(versionsDir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(
+		t.steps.take("remove files", func() error { return t.root.RemoveAll(tmp) }),
+		t.steps.take("remove note", func() error { return t.root.RemoveAll(t.notePath(folder)) }),
+	)
 }
 
 // prune removes all but the newest versions and the current one; what has no note is not ours.

@@ -48,6 +48,8 @@ type Binary struct {
 	NoTry    bool                            // do not execute the new file before it is in place
 	MaxSize  int64                           // bytes of the executable; 0: 1 GiB
 	Mode     fs.FileMode                     // where there is no executable yet; 0: 0755
+
+	steps steps
 }
 
 const defaultMaxBinary = 1 << 30
@@ -64,7 +66,7 @@ func (b Binary) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error 
 	if x.self {
 		return &restartError{how: b.Restart, path: x.path, version: offer.Version}
 	}
-	if err := activate(ctx, b.Activate, b.Probe); err != nil {
+	if err := activate(ctx, b.steps, b.Activate, b.Probe); err != nil {
 		if ctx.Err() != nil {
 			return err // it comes again, finds the executable in place and goes on here
 		}
@@ -74,20 +76,20 @@ func (b Binary) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error 
 }
 
 // activate makes what is in place run, and asks the probe.
-func activate(ctx context.Context, fn func(context.Context) error, p Probe) error {
+func activate(ctx context.Context, s steps, fn func(context.Context) error, p Probe) error {
 	if fn != nil {
-		if err := safely(func() error { return fn(ctx) }); err != nil {
+		if err := s.take("activate", func() error { return safely(func() error { return fn(ctx) }) }); err != nil {
 			return fmt.Errorf("activate: %w", err)
 		}
 	}
-	return healthy(ctx, p)
+	return s.take("probe", func() error { return healthy(ctx, p) })
 }
 
 // activateOld makes the version from before run again, and adds to cause what went wrong with that.
-func activateOld(fn func(context.Context) error, cause error) error {
+func activateOld(s steps, fn func(context.Context) error, cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), rollBackTime) // whatever ends the update
 	defer cancel()
-	if err := activate(ctx, fn, nil); err != nil {
+	if err := activate(ctx, s, fn, nil); err != nil {
 		return errors.Join(cause, fmt.Errorf("the version from before: %w", err))
 	}
 	return cause
@@ -98,15 +100,16 @@ func (b Binary) rollBack(x executable, cause error) error {
 	if err := x.putBack(); err != nil {
 		return refused(errors.Join(cause, fmt.Errorf("the old executable could not be put back: %w", err)))
 	}
-	return rolledBack(fmt.Errorf("%s is put back: %w", x.path, activateOld(b.Activate, cause)))
+	return rolledBack(fmt.Errorf("%s is put back: %w", x.path, activateOld(b.steps, b.Activate, cause)))
 }
 
 const rollBackTime = 2 * time.Minute
 
 // executable is what is to be replaced.
 type executable struct {
-	path string // without links
-	self bool   // this program's own
+	path  string // without links
+	self  bool   // this program's own
+	steps steps
 }
 
 func (b Binary) executable() (executable, error) {
@@ -115,13 +118,13 @@ func (b Binary) executable() (executable, error) {
 		own, ownErr = resolved(own)
 	}
 	if b.Path == "" {
-		return executable{own, true}, ownErr
+		return executable{own, true, b.steps}, ownErr
 	}
 	path, err := filepath.Abs(b.Path)
 	if err == nil {
 		path, err = resolved(path)
 	}
-	return executable{path, ownErr == nil && path == own}, err
+	return executable{path, ownErr == nil && path == own, b.steps}, err
 }
 
 // resolved follows links, up to the directory where there is no such file yet.
@@ -150,7 +153,8 @@ func (b Binary) install(ctx context.Context, x executable, offer omahaclient.Upd
 	if err != nil {
 		return refused(fmt.Errorf("replace %s: %w", x.path, err))
 	}
-	digest, err := b.unpack(ctx, x, payload.Path)
+	var digest string
+	err = b.steps.take("unpack", func() (err error) { digest, err = b.unpack(ctx, x, payload.Path); return err })
 	defer os.Remove(x.beside("new")) //nolint:errcheck // gone where all went well
 	if err != nil {
 		return refused(fmt.Errorf("replace %s: %w", x.path, advised(err)))
@@ -158,21 +162,21 @@ func (b Binary) install(ctx context.Context, x executable, offer omahaclient.Upd
 	if now, err := digestOf(x.path); err == nil && now == digest && offer.Attempt > 1 {
 		return nil // by an Apply that was interrupted after the replacement
 	}
-	if err := b.try(ctx, x, offer.Version); err != nil {
+	if err := b.steps.take("try", func() error { return b.try(ctx, x, offer.Version) }); err != nil {
 		return refused(fmt.Errorf("replace %s: the new executable does not run: %w", x.path, advised(err)))
 	}
 	if x.self {
-		if err := beginTrial(x, offer, digest); err != nil {
+		if err := b.steps.take("begin trial", func() error { return beginTrial(x, offer, digest) }); err != nil {
 			return refused(err)
 		}
 	}
 	if err := errors.Join(x.keepOld(), ctx.Err()); err != nil {
 		return refused(fmt.Errorf("replace %s: %w", x.path, advised(err)))
 	}
-	if err := place(x.beside("new"), x.path, x.beside("away")); err != nil {
+	if err := x.place("new"); err != nil {
 		return refused(fmt.Errorf("replace %s: %w", x.path, advised(err)))
 	}
-	return state.SyncDir(filepath.Dir(x.path))
+	return x.sync()
 }
 
 func beginTrial(x executable, offer omahaclient.UpdateOffer, digest string) error {

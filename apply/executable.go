@@ -198,30 +198,39 @@ func (x executable) keepOld() error {
 		}
 		return nil
 	}
-	if err := linkOrCopy(x.path, next); err != nil {
+	if err := x.steps.take("link old", func() error { return linkOrCopy(x.path, next) }); err != nil {
 		return fmt.Errorf("keep the old one: %w", err)
 	}
 	defer os.Remove(next) //nolint:errcheck // left where both are one file already
-	if err := os.Rename(next, old); err != nil {
+	if err := x.steps.take("keep old", func() error { return os.Rename(next, old) }); err != nil {
 		return fmt.Errorf("keep the old one: %w", err)
 	}
-	return state.SyncDir(filepath.Dir(x.path))
+	return x.sync()
+}
+
+// place lets one of the files beside the executable take its place.
+func (x executable) place(what string) error {
+	return x.steps.take("place "+what, func() error { return place(x.beside(what), x.path, x.beside("away")) })
+}
+
+func (x executable) sync() error {
+	return x.steps.take("sync", func() error { return state.SyncDir(filepath.Dir(x.path)) })
 }
 
 // putBack makes the old executable the one in place; none, where there was none.
 func (x executable) putBack() error {
 	old, next := x.beside("old"), x.beside("back")
 	if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(os.Remove(x.path), state.SyncDir(filepath.Dir(x.path)))
+		return errors.Join(x.steps.take("remove first", func() error { return os.Remove(x.path) }), x.sync())
 	}
-	if err := linkOrCopy(old, next); err != nil {
+	if err := x.steps.take("link back", func() error { return linkOrCopy(old, next) }); err != nil {
 		return err
 	}
 	defer os.Remove(next) //nolint:errcheck // left where both are one file already
-	if err := place(next, x.path, x.beside("away")); err != nil {
+	if err := x.place("back"); err != nil {
 		return err
 	}
-	return state.SyncDir(filepath.Dir(x.path))
+	return x.sync()
 }
 
 // linkOrCopy gives a file another name, or makes a durable copy where the file system has no hard links.

@@ -26,7 +26,7 @@ import (
 // by Serve in the program's next life, once the new version is confirmed, or the old one is back.
 //
 // That the lock is held is written to the state directory before it is asked for, so that no crash can lose it: the next
-// Serve releases it, unless the update goes on. Asking and releasing twice does no harm.
+// Serve releases it, unless the update goes on, and never while one is being applied. Asking and releasing twice does no harm.
 //
 // While a machine waits for the lock, its update is granted: Nebraska counts it as under way. The group's update timeout
 // must exceed the longest wait for the lock and the longest restart together (a group of 30 machines, of which 3 restart at a
@@ -75,16 +75,22 @@ func (l FleetLock) Apply(ctx context.Context, offer omahaclient.UpdateOffer) err
 	return err
 }
 
-// Resume lets Applier resume, and releases a lock that is held without need.
+// Restore lets Applier restore.
+func (l FleetLock) Restore(ctx context.Context, client *omahaclient.Client, appID string) error {
+	return restore(ctx, l.Applier, client, appID)
+}
+
+// Resume lets Applier resume, and releases a lock that is held without need, for as long as it takes.
 func (l FleetLock) Resume(ctx context.Context, client *omahaclient.Client, appID string) error {
 	inner := resume(ctx, l.Applier, client, appID)
 	note := noteOf(client.StateDir(), appID)
 	for {
-		if _, err := os.Stat(note); err == nil && !underWay(client, appID) {
-			if l.ask(ctx, steadyState) == nil { // once: by the next time an update may need the lock
+		// Not beside an Apply: it would lose the lock that it has just got.
+		inTurn(ctx, func() {
+			if _, err := os.Stat(note); err == nil && !underWay(client, appID) && l.ask(ctx, steadyState) == nil {
 				_ = forget(note) // or it is released again
 			}
-		}
+		})
 		if inner != nil {
 			return inner
 		}

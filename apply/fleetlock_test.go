@@ -163,3 +163,45 @@ func TestFleetLock_saysWhatIsWrong(t *testing.T) {
 	wantText(t, w.outcome(apply.FleetLock{URL: "lock.example.com", Applier: apply.Func(nil)}), "absolute http(s) URL")
 	wantErr(t, apply.FleetLock{}.Apply(t.Context(), omahaclient.UpdateOffer{}), omahaclient.ErrUnbound)
 }
+
+// The release of a lock that a crash left, and an offer that comes at the same moment: the offer's lock is not lost.
+func TestFleetLock_releasesNothingBesideAnUpdate(t *testing.T) {
+	w, m := onSockets(t), newLockManager(t)
+	c := w.client(app(appA))
+	var releasing, going sync.WaitGroup // what Resume does, and the update that comes meanwhile
+	releasing.Add(1)
+	going.Add(1)
+	held := make(chan bool, 1)
+	l := m.around(apply.Func(func(context.Context, omahaclient.UpdateOffer) error {
+		going.Done()
+		m.wait(func() bool { return len(m.asked) > 1 })
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		held <- m.holder == "m1"
+		return nil
+	}))
+	write(t, apply.FleetNote(w.dir, appA), "1.0.0\n", 0o600)
+	var once sync.Once
+	l.Authorize = func(r *http.Request) error {
+		if strings.HasSuffix(r.URL.Path, "steady-state") {
+			once.Do(func() { // decided, and not yet sent
+				releasing.Done()
+				waited := make(chan struct{})
+				go func() { going.Wait(); close(waited) }()
+				select {
+				case <-waited:
+				case <-time.After(500 * time.Millisecond): // it waits for us, as it should
+				}
+			})
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := serve(ctx, c, l)
+	releasing.Wait()
+	w.offering(appA, "2.0.0", []byte("x"))
+	want(t, "held while the update is applied", <-held, true)
+	m.wait(func() bool { return m.holder == "" })
+	cancel(errDone)
+	wantErr(t, <-done, errDone)
+}

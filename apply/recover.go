@@ -27,11 +27,13 @@ const maxStarts = 3
 //
 // stateDir is as for omahaclient.WithStateDir; "" resolves as there. A start while another process uses the directory is not
 // counted: that process is the one on trial. Without a trial under way Recover reads one small file.
-func Recover(stateDir string) error {
+func Recover(stateDir string) error { return recoverSelf(stateDir, nil) }
+
+func recoverSelf(stateDir string, s steps) error {
 	if os.Getenv(tryEnv) != "" {
 		os.Exit(0) //nolint:forbidigo // the answer to Binary's question
 	}
-	x, err := Binary{}.executable()
+	x, err := Binary{steps: s}.executable()
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -70,7 +72,7 @@ func recoverTrial(dir string, x executable) error {
 	}
 	if !t.RolledBack && t.Starts < maxStarts {
 		t.Starts++
-		return t.Save(dir)
+		return x.steps.take("count start", func() error { return t.Save(dir) })
 	}
 	if err := endTrial(dir, t, x); err != nil {
 		return err
@@ -94,7 +96,7 @@ func endTrial(dir string, t *state.Trial, x executable) error {
 		return fmt.Errorf("version %s started %d times and was not confirmed, but the one before is gone: %w", t.Version, t.Starts, err)
 	}
 	t.RolledBack = true
-	if err := t.Save(dir); err != nil {
+	if err := x.steps.take("mark rollback", func() error { return t.Save(dir) }); err != nil {
 		return err
 	}
 	return x.putBack()
@@ -110,12 +112,12 @@ func (b Binary) Resume(ctx context.Context, client *omahaclient.Client, appID st
 	if err != nil || t == nil || t.AppID != appID || t.Path != x.path || t.RolledBack || !inPlace(t) || !runs(client, t) {
 		return err
 	}
-	failure := healthy(ctx, b.Probe)
+	failure := b.steps.take("probe", func() error { return healthy(ctx, b.Probe) })
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // unproven; this start is counted
 	}
 	if failure == nil {
-		return client.Confirm(appID)
+		return b.steps.take("confirm", func() error { return client.Confirm(appID) })
 	}
 	if err := endTrial(client.StateDir(), t, x); err != nil {
 		return fmt.Errorf("version %s is not healthy (%w), and cannot be rolled back: %w", t.Version, failure, err)

@@ -43,15 +43,17 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 	applying, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 
-	run := &serving{Server: s, client: client, applier: a, streaming: ctx, applying: applying, end: end, turns: map[string]*sync.Mutex{}}
+	run := &serving{Server: s, client: client, applier: a, streaming: ctx, applying: applying, end: end, turns: map[string]turn{}}
 	for _, app := range client.Status() {
-		run.resuming.Go(func() { run.resume(app.AppID) })
+		turn := run.turn(app.AppID)
+		turn <- struct{}{} // before the first offer can take it
+		run.resuming.Go(func() { run.resume(app.AppID, turn) })
 	}
 	for offer := range client.Updates(ctx) {
 		turn := run.turn(offer.AppID)
 		run.work.Go(func() {
-			turn.Lock()
-			defer turn.Unlock()
+			turn <- struct{}{}
+			defer turn.end()
 			run.one(offer)
 		})
 	}
@@ -96,17 +98,22 @@ type serving struct {
 	streaming context.Context //nolint:containedctx // Serve's own, for as long as it runs
 	applying  context.Context //nolint:containedctx // what Appliers get: streaming and the grace
 	end       context.CancelCauseFunc
-	turns     map[string]*sync.Mutex // by app; Serve's goroutine alone uses the map
-	work      sync.WaitGroup         // offers
+	turns     map[string]turn // by app; Serve's goroutine alone uses the map
+	work      sync.WaitGroup  // offers
 	resuming  sync.WaitGroup
 
 	mu      sync.Mutex // guards restart
 	restart *restartError
 }
 
-func (s *serving) turn(appID string) *sync.Mutex {
+// turn is held by what works on an app, one at a time, by having sent to it.
+type turn chan struct{}
+
+func (t turn) end() { <-t }
+
+func (s *serving) turn(appID string) turn {
 	if s.turns[appID] == nil {
-		s.turns[appID] = &sync.Mutex{}
+		s.turns[appID] = make(turn, 1)
 	}
 	return s.turns[appID]
 }
@@ -167,11 +174,36 @@ func (s *serving) note(err error) {
 
 var errRestarting = errors.New("the program is about to restart")
 
-// resume lets the app's Applier end what an earlier process of the program began.
-func (s *serving) resume(appID string) {
-	err := safely(func() error { return resume(s.streaming, s.applier, s.client, appID) })
+// resume lets the app's Applier put right, and then end, what an earlier process of the program began. It has the turn.
+func (s *serving) resume(appID string, turn turn) {
+	err := safely(func() error {
+		defer turn.end()
+		return restore(s.streaming, s.applier, s.client, appID)
+	})
+	if err != nil {
+		s.Logger.Error("what a crash left could not be put right", "app_id", appID, "error", err)
+	}
+	ctx := context.WithValue(s.streaming, turnKey{}, turn)
+	err = safely(func() error { return resume(ctx, s.applier, s.client, appID) })
 	if err != nil && s.streaming.Err() == nil {
 		s.Logger.Warn("update resumed after a restart", "app_id", appID, "error", err)
 	}
 	s.note(err)
+}
+
+// turnKey is of the app's turn in the ctx that Resume gets.
+type turnKey struct{}
+
+// inTurn calls fn, of a Resume, while no offer of the app is being applied and none begins to be; not at all when ctx ends
+// before that.
+func inTurn(ctx context.Context, fn func()) {
+	if turn, ok := ctx.Value(turnKey{}).(turn); ok {
+		select {
+		case turn <- struct{}{}:
+			defer turn.end()
+		case <-ctx.Done():
+			return
+		}
+	}
+	fn()
 }
