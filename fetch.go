@@ -36,21 +36,26 @@ func sources(m omaha.Manifest, configured string) []fetcher.Source {
 			Name: p.Name, MediaType: mediaType(p, i, configured), URLs: p.URLs,
 			Size: p.Size, SHA1: p.SHA1, SHA256: p.SHA256, Metadata: p.Metadata,
 		}
-		if u, err := url.Parse(p.Name); err == nil && u.IsAbs() || p.Name == "" && len(p.URLs) > 0 {
+		if u, err := url.Parse(p.Name); err == nil && u.IsAbs() || strings.Contains(p.Name, "://") || p.Name == "" && len(p.URLs) > 0 {
 			s.Name = lastPart(s.URLs, p.Name)
+		} else {
+			s.Name, _, _ = strings.Cut(p.Name, "?") // the rest belongs to the address, and may be secret
 		}
 		list[i] = s
 	}
 	return list
 }
 
-// lastPart makes a label of an address that is all that names the payload.
+// lastPart makes a label of an address that is all that names the payload: without its query, user and password.
 func lastPart(urls []string, name string) string {
 	if name == "" {
 		name = urls[0]
 	}
+	name, _, _ = strings.Cut(name, "?")
 	if u, err := url.Parse(name); err == nil && u.Path != "" {
 		name = u.Path
+	} else if _, rest, isURL := strings.Cut(name, "://"); isURL {
+		name = rest[strings.LastIndexByte(rest, '@')+1:]
 	}
 	return path.Base(name)
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // ErrBadReference: what the server announced names no image: it is no image reference, has no digest, or contradicts itself.
@@ -53,12 +55,21 @@ func (r reference) String() string {
 func parseReference(s string) (reference, error) {
 	ref, err := splitReference(strings.TrimSpace(s))
 	if err != nil {
-		if len(s) > 300 {
-			s = s[:300] + "…"
-		}
-		return reference{}, fmt.Errorf("%w %q: %w: announce REGISTRY/REPOSITORY@sha256:…", ErrBadReference, s, err)
+		return reference{}, fmt.Errorf("%w %q: %w: announce REGISTRY/REPOSITORY@sha256:…", ErrBadReference, shown(s), err)
 	}
 	return ref, nil
+}
+
+// shown is what may be an address with a user, a password and a query, without them.
+func shown(s string) string {
+	s = secrets.URLs(s)
+	if i := strings.LastIndexByte(s, '@'); i > 0 && strings.Contains(s[i:], "/") && !strings.HasPrefix(s[i:], "@sha256:") {
+		s = "…" + s[i:]
+	}
+	if len(s) > 300 {
+		s = s[:300] + "…"
+	}
+	return s
 }
 
 func splitReference(s string) (ref reference, err error) {

@@ -21,6 +21,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/nebraska/omahaclient/internal/download"
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // Credential is what a registry knows a program by. The zero Credential is nobody.
@@ -60,6 +61,9 @@ type registries struct {
 	access map[string]*access // by origin
 
 	credential auth.CredentialFunc
+
+	mu      sync.Mutex  // guards secrets
+	secrets secrets.Set // that were sent to registries and token services
 }
 
 // access is how one host is spoken to.
@@ -80,7 +84,8 @@ func (o OCI) registries(refs []reference) (r *registries, closeIdle func(), err 
 		client = download.NewClient()
 		own = append(own, client.Transport.(*http.Transport)) //nolint:forcetypeassert // it is
 	}
-	r = &registries{plain: client.Transport, cache: auth.NewCache(), access: map[string]*access{}, credential: o.credentials()}
+	r = &registries{plain: client.Transport, cache: auth.NewCache(), access: map[string]*access{}}
+	r.credential = r.noting(o.credentials())
 	if r.plain == nil {
 		r.plain = http.DefaultTransport
 	}
@@ -214,7 +219,7 @@ func (r *registries) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(auth.WithScopesForHost(req.Context(), req.URL.Host, a.scopes...))
 	maps.Copy(req.Header, a.header)
 	client := &auth.Client{
-		Client:     &http.Client{Transport: a.transport, CheckRedirect: onlyTokens(req.URL)},
+		Client:     &http.Client{Transport: spy{r, a.transport}, CheckRedirect: onlyTokens(req.URL)},
 		Header:     http.Header{"User-Agent": {"omahaclient"}},
 		Credential: r.credential,
 		Cache:      r.cache,
@@ -222,7 +227,41 @@ func (r *registries) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := client.Do(req)
 	a.set(err != nil)
-	return resp, judge(err)
+	return resp, judge(r.harmless(err))
+}
+
+// spy notes what is secret in the requests for registries and token services, which answer with texts of their own.
+type spy struct {
+	*registries
+	next http.RoundTripper
+}
+
+func (s spy) RoundTrip(req *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	s.secrets.AddUser(req.URL.User)
+	s.secrets.AddHeaders(req.Header)
+	s.secrets.AddProxy(s.next, req)
+	s.mu.Unlock()
+	return s.next.RoundTrip(req)
+}
+
+// harmless is err without what was secret in the requests that led to it.
+func (r *registries) harmless(err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.secrets.Error(err)
+}
+
+// noting is credential with its answers noted as secrets.
+func (r *registries) noting(credential auth.CredentialFunc) auth.CredentialFunc {
+	return func(ctx context.Context, host string) (auth.Credential, error) {
+		c, err := credential(ctx, host)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.secrets.AddUser(url.UserPassword(c.Username, c.Password))
+		r.secrets.Add(c.RefreshToken, c.AccessToken)
+		return c, err
+	}
 }
 
 // onlyTokens leaves redirects of the request for u to the engine; those of a token service may be followed.

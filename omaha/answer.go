@@ -132,8 +132,8 @@ func (x *exchange) fail(err error, advice string) error {
 	e := &AnswerError{
 		Endpoint:    shownURL(x.endpoint),
 		StatusCode:  a.status,
-		ContentType: x.secrets.hide(printable(a.contentType, 100)),
-		Body:        printable(x.secrets.hide(string(a.body[:min(len(a.body), sampleSize)])), shownSize),
+		ContentType: x.secrets.Hide(printable(a.contentType, 100)),
+		Body:        printable(x.secrets.Hide(string(a.body[:min(len(a.body), sampleSize)])), shownSize),
 		Code:        ExitOmahaRequest,
 		RetryAfter:  a.retryAfter,
 		Err:         x.plain(err),

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 const (
@@ -126,7 +128,7 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 		if errors.As(err, &inner) {
 			err = inner.Err
 		}
-		return nil, fmt.Errorf("endpoint: %s: %s", hideURLParts(err.Error()), want)
+		return nil, fmt.Errorf("endpoint: %s: %s", secrets.URLs(err.Error()), want)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return nil, fmt.Errorf("endpoint %q: %s", shownURL(u), want)

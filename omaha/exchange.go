@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // exchange is one call of Do: what its attempts share. One goroutine uses it.
@@ -23,7 +25,7 @@ type exchange struct {
 	os       OS
 	request  *Request
 	header   http.Header // without credentials
-	secrets  secrets
+	secrets  secrets.Set // that must not show in any message
 
 	body     []byte // of the present attempt
 	marshals int
@@ -67,13 +69,9 @@ func (c *Client) newExchange(req *Request) (*exchange, error) {
 		"User-Agent":      {c.version()},
 	}
 	_, secret := cutSecret(u)
-	x.secrets.add(u.RawQuery, secret)
-	for _, values := range u.Query() {
-		x.secrets.add(values...)
-	}
-	if password, ok := x.user.Password(); ok {
-		x.secrets.add(password)
-	}
+	x.secrets.AddURL(u)
+	x.secrets.AddUser(x.user)
+	x.secrets.Add(secret)
 	return x, nil
 }
 
@@ -182,7 +180,7 @@ func (x *exchange) plain(err error) error {
 	if errors.As(err, &outer) {
 		err = outer.Err
 	}
-	text := x.secrets.hide(hideURLParts(err.Error()))
+	text := x.secrets.Hide(secrets.URLs(err.Error()))
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &plainError{"no complete answer in time: " + strings.TrimPrefix(text, "net/http: "), os.ErrDeadlineExceeded}
 	}

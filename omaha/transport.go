@@ -96,6 +96,7 @@ func (e *authorizeError) Error() string { return "authorize: " + e.err.Error() }
 func (e *authorizeError) Unwrap() error { return e.err }
 
 func (x *exchange) authorize(req *http.Request) error {
+	x.secrets.AddProxy(x.client.transport(), req)
 	if user := x.user; user != nil && req.Header.Get("Authorization") == "" {
 		password, _ := user.Password()
 		req.SetBasicAuth(user.Username(), password)
@@ -112,7 +113,7 @@ func (x *exchange) authorize(req *http.Request) error {
 			}
 		}
 		if _, plain := x.header[name]; !plain {
-			x.secrets.addHeader(values)
+			x.secrets.AddHeader(values...)
 		}
 	}
 	return nil

@@ -74,8 +74,8 @@ func (d *download) restart(m *mirror) error {
 func (d *download) accept(m *mirror, resp *http.Response, known string) (body, error) {
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
-		if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-			return body{}, finalf("it sent content encoding %q although none was asked for: switch that off for this file", enc)
+		if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") { // not shown: it can be any text
+			return body{}, finalf("it sent a content encoding although none was asked for: switch that off for this file")
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		return d.unsatisfied(m, resp)

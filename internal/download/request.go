@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"slices"
 	"sync/atomic"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // ask sends one GET to a mirror and follows its redirects. Each hop is a request of its own: nothing that Authorize, a URL's user or
@@ -106,6 +108,8 @@ func (d *download) send(ctx context.Context, w *watch, u *url.URL, user *url.Use
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
+		} else {
+			err = d.harmless(err, req, user)
 		}
 		if f := (*failure)(nil); !connected.Load() && !errors.As(err, &f) {
 			return nil, &failure{class: unreachable, err: fmt.Errorf("cannot be reached: %w: check the network, the proxy and the host's name", err)}
@@ -113,6 +117,17 @@ func (d *download) send(ctx context.Context, w *watch, u *url.URL, user *url.Use
 		return nil, err
 	}
 	return resp, nil
+}
+
+// harmless is err without what was secret in the request: net/http quotes a line of the answer that it cannot read, and there may be
+// anything in that.
+func (d *download) harmless(err error, req *http.Request, user *url.Userinfo) error {
+	var known secrets.Set
+	known.AddUser(user)
+	known.AddURL(req.URL)
+	known.AddHeaders(req.Header)
+	known.AddProxy(d.transport(), req)
+	return known.Error(err)
 }
 
 func (d *download) transport() http.RoundTripper {
