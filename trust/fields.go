@@ -14,6 +14,7 @@ const (
 	digestPrefix = "sha256:"
 	timeLayout   = "2006-01-02T15:04:05Z" // RFC 3339 in UTC, whole seconds
 	maxText      = 255                    // bytes
+	maxChannels  = 64
 )
 
 func malformed(what string, err error) error {
@@ -52,6 +53,9 @@ func checkCharacters(field, s string) error {
 }
 
 func checkChannels(channels []string) error {
+	if len(channels) > maxChannels {
+		return fmt.Errorf("%d channels are more than %d", len(channels), maxChannels)
+	}
 	for _, channel := range channels {
 		if err := checkCharacters("channel", channel); err != nil {
 			return err

@@ -125,3 +125,55 @@ func (x Index) head(app, channel, arch string) (Head, bool) {
 	}
 	return best, best.App != ""
 }
+
+// Index verifies a release index and returns the head for the claim's AppID, Channel and Arch; of the claim, Now and Dir are used too. What was
+// verified is on disk when it returns: from then on no older index is taken. The signatures stand beside the index, under its name with SignatureSuffix.
+//
+// Only a nil error is fresh word from the publisher. For an alarm that updates may be withheld, errors mean:
+//
+//   - ErrExpired: an authentic index, but an old one: its publisher has stopped, or somebody shows a former one.
+//   - ErrRollback: an index older than one that was seen before is shown: by somebody hostile, or by a host whose copies differ.
+//   - ErrMismatch: it is authentic, but it has no head for this app, channel and architecture, or the publisher has signed another one under the same sequence.
+//   - ErrSignature, ErrMalformed: it is not the publisher's, or the publisher's keys have changed without this client having seen it.
+//   - any other error, which does not wrap ErrUntrusted: what was seen before could not be read or written here; nothing is known.
+//
+// A head below what runs here says that nothing newer is known, and no more: a statement may be published before the index that names it.
+func (s *Statements) Index(claim Claim, signed Signed) (Head, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	head, err := s.index(claim, signed)
+	if err != nil {
+		return Head{}, fmt.Errorf("release index at %s: %w", signed.Where, err)
+	}
+	return head, nil
+}
+
+func (s *Statements) index(claim Claim, doc Signed) (Head, error) {
+	m, err := s.load(claim.Dir)
+	if err != nil {
+		return Head{}, err
+	}
+	if err := s.checkSignature(doc, m); err != nil {
+		return Head{}, err
+	}
+	x, err := ParseIndex(doc.Document)
+	if err == nil {
+		err = checkListed(doc, x.Keys)
+	}
+	if err != nil {
+		return Head{}, err
+	}
+	if err := firstError(checkSeen(m.Index, x.Sequence, doc.Document), checkExpiry(m.now(claim.Now), x.Expires)); err != nil {
+		return Head{}, err
+	}
+	head, ok := x.head(claim.AppID, claim.Channel, claim.Arch)
+	if !ok {
+		return Head{}, fmt.Errorf("%w: it has no head for app %s, channel %q and architecture %s", ErrMismatch, claim.AppID, claim.Channel, claim.Arch)
+	}
+	changed := s.rotate(m, claim.AppID, x.Keys, x.Issued)
+	if now := (seen{x.Sequence, digestOf(doc.Document)}); m.Index != now || changed {
+		m.Index = now
+		err = m.store(claim.Dir, claim.Now, x.Issued)
+	}
+	return head, err
+}

@@ -56,18 +56,22 @@ func parseKey(text string) (minisign.PublicKey, error) {
 	return key, nil
 }
 
-// keyTexts returns the keys' lines of base64.
-func keyTexts(keys []minisign.PublicKey) []string {
+// sorted returns the lines of a set of keys, whatever order they were named in.
+func sorted(keys []minisign.PublicKey) []string {
 	texts := make([]string, 0, len(keys))
 	for _, key := range keys {
 		texts = append(texts, key.String())
 	}
+	slices.Sort(texts)
 	return texts
 }
 
-// sorted returns the lines of a set of keys, whatever order they were named in.
-func sorted(keys []minisign.PublicKey) []string {
-	texts := keyTexts(keys)
-	slices.Sort(texts)
-	return texts
+// shortKeys names keys by their ids, as minisign does in comments.
+func shortKeys(keys []minisign.PublicKey) string {
+	ids := make([]string, 0, len(keys))
+	for _, key := range keys {
+		ids = append(ids, fmt.Sprintf("%016X", key.ID()))
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, ", ")
 }

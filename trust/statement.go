@@ -9,7 +9,7 @@ import (
 // Statement is a release statement: what a publisher says of one release. docs/trust.md has its form as a document.
 type Statement struct {
 	App      string   // app id, at most 255 bytes; compared without regard to the case of ASCII letters, as Omaha does
-	Channels []string // the release is for, compared exactly; "" is for apps that follow none. At least one, each once
+	Channels []string // the release is for, compared exactly; "" is for apps that follow none. from 1 to 64, each once
 	Arch     string   // GOARCH's name of an architecture (amd64, arm64, …), or AnyArch
 	Version  string   // exactly as the update server offers it, at most 255 bytes
 
