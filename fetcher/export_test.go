@@ -3,6 +3,8 @@ package fetcher
 import (
 	"errors"
 	"net/url"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // FileName is fileName.
@@ -68,4 +70,13 @@ func ParseHosts(content, dir string) ([]string, error) {
 func WithoutLinks(o OCI) OCI {
 	o.link = func(string, string) error { return errors.ErrUnsupported }
 	return o
+}
+
+// ParseReferrers reads a list of referrers and keeps those that are asked for.
+func ParseReferrers(content []byte, artifactType string) ([]ocispec.Descriptor, error) {
+	list, err := parseReferrers(content, artifactType)
+	if err != nil {
+		return nil, err
+	}
+	return newest(list), nil
 }

@@ -26,6 +26,9 @@ type OCI struct {
 	// Platform picks the image of an index: OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/arm/v7. An image for a lower
 	// variant is taken where the exact one is missing. Defaults to linux and this program's architecture.
 	Platform string
+	// Verifier, where set, must agree to each image before its config and layers are fetched, and again where Fetch finds it
+	// finished. See [Cosign]. Defaults to none: the digest that is announced is trusted.
+	Verifier ImageVerifier
 	// Credentials returns the credentials for a host (registry.example:5000; docker.io for Docker Hub), where that asks for some. It
 	// is called again when a token has expired. The zero Credential means to go on without. They are sent to that host and to the token
 	// service that it names. Defaults to Docker's configuration: $DOCKER_CONFIG or ~/.docker/config.json, and the helpers named there.

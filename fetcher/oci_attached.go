@@ -120,6 +120,31 @@ func (l *lookup) attachedAt(
 	}
 }
 
+// tagged yields what is under a tag, place by place, as attached does. What it refers to is the caller's to find out.
+func (l *lookup) tagged(ctx context.Context, tag string, limit int64) iter.Seq2[Attachment, error] {
+	return func(yield func(Attachment, error) bool) {
+		seen := map[string]bool{}
+		for _, p := range l.registries.resolvers() {
+			got, err := l.get(ctx, p.url("manifests", tag), maxAttachment)
+			var a Attachment
+			switch {
+			case errors.Is(err, errNotThere):
+				continue
+			case err != nil:
+				err = fmt.Errorf("manifest of %s: %w", p.name(tag), err)
+			default:
+				a, err = l.attachment(ctx, p, got.body, limit)
+			}
+			if err == nil && seen[a.Digest] {
+				continue
+			}
+			if seen[a.Digest] = err == nil; !yield(a, err) || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
 // errAnotherType says that an artifact is not of the type that was asked for. Indexes under a fallback tag do not always say the type.
 var errAnotherType = errors.New("of another type")
 

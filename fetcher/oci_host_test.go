@@ -144,11 +144,11 @@ func checkLayout(t *testing.T, p fetcher.Payload) {
 	}
 }
 
-func readFile(t *testing.T, name string) []byte {
-	t.Helper()
+func readFile(tb testing.TB, name string) []byte {
+	tb.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

@@ -202,6 +202,11 @@ func (p *pull) descend(ctx context.Context, pinned digest.Digest) error {
 			return fmt.Errorf("manifest %s: %w", next.Digest, err)
 		}
 		next.MediaType = m.MediaType
+		if len(p.chain) == 0 {
+			if err := p.verify(ctx, next, content); err != nil {
+				return err
+			}
+		}
 		p.chain = append(p.chain, next)
 		if !m.isIndex() {
 			p.parts, err = m.parts()

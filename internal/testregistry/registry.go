@@ -41,7 +41,9 @@ type Registry struct {
 }
 
 // New returns an empty registry, as an http.Handler.
-func New() *Registry { return In(registry.New(registry.Logger(log.New(io.Discard, "", 0)))) }
+func New() *Registry {
+	return In(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+}
 
 // In puts the counters and faults of a Registry in front of another one.
 func In(other http.Handler) *Registry {

@@ -1,0 +1,1 @@
+MGUCMQDiOgg3m6UTy0wuie8S3US9pBj9sUMI+1oaaHnQQZ4knoaxKeoVOu4CpynvY6gnbGsCMHvTt6aVeYlhr36YlFYDfwN1+jSwczMj4mZhfCPQNG5IVjZunpROw8ma7q6EwDNJnw==
