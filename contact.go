@@ -355,6 +355,7 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 	if !isFault(err) {
 		a.solo = false
 		if v.ping || v.check {
+			a.answered = now.Round(0)
 			a.lastPing = now.Round(0) // by the wall clock: the other one stands still while the machine sleeps
 		}
 	}
@@ -374,12 +375,12 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 
 var errUntaken = errors.New("the server did not acknowledge an event")
 
-// count notes one more failed contact in a row. mu is held.
+// count notes one more failed contact in a row; that several of its requests can fail does not matter. mu is held.
 func (c *Client) count(a *app, err error) {
 	if a.failures == nil {
 		a.failures = newFailures(c.cfg.schedule)
 	}
-	a.failures.last = err
+	a.failures.last, a.failures.counted = err, false
 }
 
 // postponeChecks keeps the server's wish for the next check, across restarts.
@@ -446,6 +447,9 @@ func (c *Client) letGo(ctx context.Context, visits []*visit) (gone []*app) {
 		if v.turn && a.due.IsZero() {
 			a.due, a.earliest = due, earliest
 		}
+		if f := a.failures; f != nil && !f.counted {
+			f.wait, f.counted = f.next(), true
+		}
 		c.settleRound(v, ctx.Err() != nil, now)
 		c.planReports(a, rec, now)
 		c.planCheck(a, rec, now)
@@ -476,7 +480,7 @@ func (c *Client) planReports(a *app, rec *state.App, now time.Time) {
 	case a.refusal != nil:
 		a.retry = time.Time{} // with the next scheduled contact
 	case a.failures != nil:
-		a.retry = now.Add(a.failures.next())
+		a.retry = now.Add(a.failures.wait)
 		if rec.NotBefore.After(a.retry) {
 			a.retry = rec.NotBefore
 		}

@@ -9,8 +9,10 @@ import (
 // failures counts failed contacts in a row and spaces the next tries: from 2 seconds up to the schedule's mean wait, each
 // wait randomized by half, without end. Short schedules have short waits.
 type failures struct {
-	policy *backoff.ExponentialBackOff
-	last   error
+	policy  *backoff.ExponentialBackOff
+	last    error
+	wait    time.Duration // after the last contact that failed
+	counted bool          // and wait knows of it
 }
 
 func newFailures(s Schedule) *failures {
