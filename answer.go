@@ -18,6 +18,7 @@ func (c *Client) decide(v *visit, answer omaha.AppResponse, now time.Time) {
 	a := v.app
 	c.mu.Lock()
 	a.checked = now
+	a.checking = false // although its contact may go on: what was granted can be offered before that ends
 	c.mu.Unlock()
 	var status *omaha.StatusError
 	var invalid *omaha.InvalidError
@@ -96,7 +97,7 @@ func (c *Client) granted(v *visit, m omaha.Manifest, now time.Time) {
 		return
 	case semantic && cmp < 0 && !a.downgrades:
 		w.Reason = fmt.Sprintf("it is lower than the current %s (WithDowngrades would take it)", current)
-	case rec.Wait.Active(now) && rec.Wait.Identity == id:
+	case rec.Wait.Active(now) && rec.Wait.Identity == id && !doubtful(rec.Wait):
 		w = *rec.Wait
 	case a.minAge > 0:
 		if w.Until = ripe(rec, id, a.minAge, now); !now.Before(w.Until) {
@@ -109,6 +110,11 @@ func (c *Client) granted(v *visit, m omaha.Manifest, now time.Time) {
 		return
 	}
 	c.refuse(a, w, c.failure(a, current, m.Version, c.sessionOf(a), omaha.ExitCode(w.Code), now), now)
+}
+
+// doubtful reports whether a release was refused for want of proof: that may have come since.
+func doubtful(w *state.Wait) bool {
+	return w.Kind == state.WaitRefused && w.Code == int(omaha.ExitPublicKey)
 }
 
 // ripe returns when the release will have been offered for long enough.

@@ -13,6 +13,7 @@ import (
 	"github.com/nebraska/omahaclient/internal/state"
 	"github.com/nebraska/omahaclient/omaha"
 	"github.com/nebraska/omahaclient/pool"
+	"github.com/nebraska/omahaclient/trust"
 )
 
 // Client keeps one or more apps up to date from one Omaha server. Make it with New, range over Updates, settle each
@@ -25,6 +26,8 @@ type Client struct {
 	pool    *pool.Pool[string, fetcher.Payload]
 	boot    string // of this machine's boot; "" where the system does not say
 	bootID  string // as sent: boot, or one of this process
+
+	alarming sync.Mutex // held while the program's alarm is called
 
 	calls sync.WaitGroup // streams and calls that Close waits for
 	done  chan struct{}  // closed by Close
@@ -70,6 +73,13 @@ type app struct {
 	reason   string    // from the last answer; "" if it says nothing
 	err      error     // of the last check or attempt
 	refusal  error     // the server's, of the reports in the outbox
+
+	answered time.Time // last authentic answer
+	head     trust.Head
+	headAt   time.Time // when head was read
+	indexErr error     // why it could not be read last
+	stale    *Staleness
+	alarmed  time.Time // of the last alarm; zero while all is well
 }
 
 // next returns when the app is due for any contact.
@@ -118,6 +128,9 @@ func New(endpoint string, opts ...Option) (*Client, error) {
 		c.byKey[a.key] = a
 	}
 	cfg.apps = nil
+	if cfg.built.IsZero() {
+		cfg.built = buildTime()
+	}
 	if cfg.fetchers[typeBinary] == nil {
 		cfg.fetchers[typeBinary] = &fetcher.HTTP{Logger: cfg.logger}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/internal/state"
 	"github.com/nebraska/omahaclient/omaha"
+	"github.com/nebraska/omahaclient/trust"
 )
 
 var (
@@ -93,6 +94,7 @@ type fetchClass struct {
 // fetchClasses lists the failures that are the release's own; everything else is a transfer that may go better.
 func fetchClasses() []fetchClass {
 	return []fetchClass{
+		{trust.ErrUntrusted, "verify", omaha.ExitPublicKey},
 		{fetcher.ErrDigest, "verify", omaha.ExitHash},
 		{fetcher.ErrSize, "verify", omaha.ExitSize},
 		{fetcher.ErrUnsupportedType, "fetch", omaha.ExitUnsupportedType},

@@ -151,6 +151,10 @@ func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetch
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: the offer names no package", errBadPayload)
 	}
+	list, err := c.vouch(ctx, a, u, list)
+	if err != nil {
+		return nil, err
+	}
 	// The first bytes need not wait until the disk has noted that they are coming; the end of the fetch does.
 	var noting sync.WaitGroup
 	defer noting.Wait()
@@ -159,6 +163,9 @@ func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetch
 	known(list, u.Payloads)
 	for i, src := range list {
 		p, err := c.fetchOne(ctx, a, u, src, strconv.Itoa(i), started)
+		if err == nil && a.verifier != nil {
+			err = kept(src, p)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/omaha"
+	"github.com/nebraska/omahaclient/trust"
 )
 
 // Option configures a Client. The order of options never matters; where one is given twice, the last one counts.
@@ -36,6 +38,10 @@ type config struct {
 	cupKeys     []omaha.CUPKey
 	logger      *slog.Logger
 	progress    func(Progress)
+	staleness   time.Duration
+	staleGiven  bool
+	alarm       func(Staleness)
+	built       time.Time
 	boot        string // id of this boot; "" asks the system (tests make boots of their own)
 	aliasGiven  bool
 	idGiven     bool
@@ -52,6 +58,13 @@ type appConfig struct {
 	reboot        bool
 	manualConfirm bool
 	minAge        time.Duration
+
+	keys         []string
+	keysGiven    bool
+	minSequence  uint64
+	verifier     trust.Verifier
+	statements   *trust.Statements // the verifier, where it is of WithTrustedKeys
+	releaseIndex string
 }
 
 // problem is what an option can tell to be wrong by itself.
@@ -98,6 +111,28 @@ func WithManualConfirm() AppOption { return func(a *appConfig) { a.manualConfirm
 // WithMinAge takes a release only after it has been offered for d; until then the grant is given back and the app only
 // pings. Defaults to 0: at once.
 func WithMinAge(d time.Duration) AppOption { return func(a *appConfig) { a.minAge = d } }
+
+// WithTrustedKeys takes nothing but what the holder of one of these keys has released for the app, its channel and this
+// machine's architecture: each release needs a statement that is signed with minisign, and is checked against it, whatever the server, a mirror or the network
+// says. An offer without one is refused (code 18). Keys are minisign public keys: the line that begins with RW, or the whole
+// file. A statement signed by an old and a new key can replace the keys (rotation). docs/trust.md has the format; examples/sign makes keys and
+// statements. Defaults to none: then payloads are checked against the hashes that the server names.
+func WithTrustedKeys(keys ...string) AppOption {
+	return func(a *appConfig) { a.keys, a.keysGiven = keys, true }
+}
+
+// WithMinSequence refuses statements with a lower sequence as a rollback, even if the state directory was lost: compile in that of the
+// release which the program belongs to. It needs WithTrustedKeys. Defaults to 0: any, until one was seen.
+func WithMinSequence(n uint64) AppOption { return func(a *appConfig) { a.minSequence = n } }
+
+// WithVerifier lets v decide what may be installed, in place of the statements of WithTrustedKeys: package trust/tuf for The
+// Update Framework, or one of your own. Defaults to none.
+func WithVerifier(v trust.Verifier) AppOption { return func(a *appConfig) { a.verifier = v } }
+
+// WithReleaseIndex names a signed file, on any host, that says which release of the app is the newest (docs/trust.md; examples/sign makes
+// it): a server that keeps a release back is noticed so (WithMaxStaleness). Its signature is at the same URL with .minisig at the end of the
+// path. It is read after each scheduled contact with the server, as payloads are fetched. It needs WithTrustedKeys. Defaults to none.
+func WithReleaseIndex(url string) AppOption { return func(a *appConfig) { a.releaseIndex = url } }
 
 // WithStateDir names the directory for the journal, the machine id and fetched payloads; it is made private to its owner
 // and used by one Client at a time. Defaults to the first entry of $STATE_DIRECTORY; else $XDG_STATE_HOME,
@@ -181,6 +216,18 @@ func WithProgress(fn func(Progress)) Option {
 	}
 }
 
+// WithMaxStaleness raises an alarm when an app has for d had no authentic answer to an update check (a signed one, with
+// WithCUPKeys), no fresh release index, or no offer of a release that the index names. The alarm is in Status and the log, and alarm is called, where it
+// is not nil: when it begins and each time another d has passed, and by one goroutine at a time; it must neither block nor call Close.
+// d must cover the rollout of a release to all machines: days rather than hours. Defaults to no alarms.
+func WithMaxStaleness(d time.Duration, alarm func(Staleness)) Option {
+	return func(c *config) { c.staleness, c.alarm, c.staleGiven = d, alarm, true }
+}
+
+// WithBuildTime says when this program was built: a machine whose clock is behind (no battery, no network time yet) takes
+// nothing that had expired by then. Defaults to the time of the commit, where the build records it (go build in a clone does).
+func WithBuildTime(t time.Time) Option { return func(c *config) { c.built = t } }
+
 func (c *config) badf(option, format string, args ...any) {
 	c.given = append(c.given, problem{option, fmt.Sprintf(format, args...)})
 }
@@ -243,6 +290,9 @@ func (c *config) validate() {
 	if c.workerGiven && c.workers < 1 {
 		c.badf("WithWorkers", "%d is below 1", c.workers)
 	}
+	if c.staleGiven && c.staleness <= 0 {
+		c.badf("WithMaxStaleness", "%v is not above 0; leave the option out for no alarms", c.staleness)
+	}
 	for _, what := range c.schedule.complete() {
 		c.badf("WithSchedule", "%s", what)
 	}
@@ -269,6 +319,30 @@ func (c *config) validateApp(app *appConfig) {
 	}
 	if app.minAge < 0 {
 		c.badf("WithMinAge", "%v of app %q is negative", app.minAge, app.id)
+	}
+	c.validateTrust(app)
+}
+
+func (c *config) validateTrust(app *appConfig) {
+	switch {
+	case app.keysGiven && app.verifier != nil:
+		c.badf("WithVerifier", "app %q has WithTrustedKeys as well; choose one", app.id)
+	case app.keysGiven:
+		var err error
+		if app.statements, err = trust.NewStatements(app.keys, trust.WithMinimumSequence(app.minSequence), trust.WithLogger(c.logger)); err != nil {
+			c.badf("WithTrustedKeys", "app %q: %v", app.id, err)
+			return
+		}
+		app.verifier = app.statements
+	case app.minSequence > 0:
+		c.badf("WithMinSequence", "app %q has no WithTrustedKeys, and only signed statements have a sequence", app.id)
+	case app.releaseIndex != "":
+		c.badf("WithReleaseIndex", "app %q has no WithTrustedKeys to check it with", app.id)
+	}
+	if app.releaseIndex != "" {
+		if u, err := url.Parse(app.releaseIndex); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			c.badf("WithReleaseIndex", "app %q: it must be an absolute http or https URL", app.id) // not shown: it may hold a secret
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ type AppStatus struct {
 	Reason                  string    // plain words: why nothing happens now, e.g. "server: updates disabled for this group"
 	LastError               error     // of the last check or attempt; kept until a finished update or a plain "no update"
 	PendingEvents           int       // reports that the server does not have yet
+	Stale                   string    // why the app may be kept from updates, and since when; "" while all is well (WithMaxStaleness)
 }
 
 // Status returns the state of each app, in the order of the options. It may be called at any time, after Close as well.
@@ -51,6 +52,9 @@ func (c *Client) status(a *app, rec *state.App, now time.Time) AppStatus {
 	}
 	if c.stream != nil {
 		s.NextCheck = a.due
+	}
+	if a.stale != nil {
+		s.Stale = a.stale.Reason + ", since " + a.stale.Since.Format(time.RFC3339)
 	}
 	switch {
 	case rec.Update != nil:

@@ -235,6 +235,7 @@ func (c *Client) startContacts(ctx context.Context, s *stream, now time.Time) {
 	s.work.Go(func() {
 		c.askGate(visits)
 		c.contact(ctx, visits)
+		c.look(ctx, visits)
 	})
 }
 
@@ -332,8 +333,9 @@ func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	if errors.As(v.err, new(*omaha.AnswerError)) && !isFinal(v.err) {
 		if a.failures == nil { // a new stream has just forgotten them
 			c.count(a, v.err)
+			a.failures.wait, a.failures.counted = a.failures.next(), true
 		}
-		a.due = now.Add(a.failures.next()) // an outage: the round goes on
+		a.due = now.Add(a.failures.wait) // an outage: the round goes on
 		a.earliest = a.due
 		return
 	}

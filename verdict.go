@@ -40,6 +40,9 @@ func (c *Client) fail(a *app, u *state.Update, now time.Time, cause *Error, rele
 		var w *state.Wait
 		if release {
 			w = backOff(rec, u.Version, u.Identity, u.NoWait, now, cause.Err)
+			if cause.Code == omaha.ExitPublicKey && cause.Op == "verify" {
+				distrust(rec, w, cause.Err)
+			}
 		}
 		return rec.Fail(u.Seq, r, w)
 	})

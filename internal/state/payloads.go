@@ -15,6 +15,7 @@ import (
 const (
 	payloadsDir = "payloads"
 	sharedDir   = "shared"
+	trustDir    = "trust"
 )
 
 // folder is the part of a payload folder's path that belongs to the app: made of nothing but the app's id.
@@ -32,6 +33,11 @@ func (d *Dir) PayloadDir(appID, identity, payload string) (string, error) {
 		}
 	}
 	return d.mkdir(path.Join(folder(appID), identity, payload))
+}
+
+// TrustDir returns the folder for what the app's verifier remembers, creating it. It outlives the app's payloads and records.
+func (d *Dir) TrustDir(appID string) (string, error) {
+	return d.mkdir(path.Join(trustDir, path.Base(folder(appID))))
 }
 
 // SharedDir returns the folder that all payloads of a media type share, creating it.

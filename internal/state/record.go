@@ -31,6 +31,7 @@ type App struct {
 	LastCheck time.Time `json:"last_check,omitzero"` // kept up only while checks are held back
 	NotBefore time.Time `json:"not_before,omitzero"` // the server asked for no check before
 	Seen      *Seen     `json:"seen,omitempty"`      // the release that ripens (minimum age)
+	Fresh     *Fresh    `json:"fresh,omitempty"`     // only where staleness is watched
 	Base      string    `json:"base,omitempty"`      // identity of the newest finished payload that the next one can build on; "": none
 }
 
@@ -140,6 +141,7 @@ func (a *App) clone() *App {
 	c.Wait = clonePtr(a.Wait)
 	c.Last = clonePtr(a.Last)
 	c.Seen = clonePtr(a.Seen)
+	c.Fresh = clonePtr(a.Fresh)
 	return &c
 }
 
