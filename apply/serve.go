@@ -180,7 +180,7 @@ func (s *serving) resume(appID string, turn turn) {
 		defer turn.end()
 		return restore(s.streaming, s.applier, s.client, appID)
 	})
-	if err != nil {
+	if err != nil && s.streaming.Err() == nil {
 		s.Logger.Error("what a crash left could not be put right", "app_id", appID, "error", err)
 	}
 	ctx := context.WithValue(s.streaming, turnKey{}, turn)

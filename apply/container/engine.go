@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -36,33 +37,67 @@ func (e *engine) inspect(ctx context.Context, name string) (*container.InspectRe
 	return &r.Container, nil
 }
 
-// settle brings what a crash left to one container under the service's name that runs. It reports whether that is the one
-// of the image with this digest, whose health is still to be waited for.
+// both returns the containers that have the service's name and the kept one's; nil for those that there are not.
+func (e *engine) both(ctx context.Context) (now, old *container.InspectResponse, err error) {
+	if old, err = e.inspect(ctx, e.old()); err == nil {
+		now, err = e.inspect(ctx, e.s.Name)
+	}
+	return now, old, err
+}
+
+// recover lets one of both run, where an update was interrupted.
+func (e *engine) recover(ctx context.Context) error {
+	now, old, err := e.both(ctx)
+	switch {
+	case err != nil || old == nil:
+		return err // a container that was only prepared is removed by the next Apply
+	case now == nil:
+		return e.putBack(ctx)
+	case !ours(now):
+		return nil
+	case !running(now):
+		return e.back(ctx)
+	case running(old): // by the engine's own start
+		return e.stop(ctx, e.old())
+	default:
+		return nil
+	}
+}
+
+// settle ends an update that was interrupted, so that there is one container, under the service's name. It reports whether
+// to go on instead: with that of the image with this digest.
 func (e *engine) settle(ctx context.Context, digest string) (going bool, err error) {
 	if err := e.remove(ctx, e.new()); err != nil {
 		return false, err
 	}
-	old, err := e.inspect(ctx, e.old())
-	if err != nil || old == nil {
-		return false, err
-	}
-	now, err := e.inspect(ctx, e.s.Name)
+	now, old, err := e.both(ctx)
 	switch {
-	case err != nil:
+	case err != nil || old == nil:
 		return false, err
 	case now == nil:
 		return false, e.putBack(ctx)
-	case digest != "" && label(now) == digest:
-		return true, e.start(ctx, e.s.Name)
-	case now.State != nil && now.State.Running:
+	case !ours(now) && running(now): // made meanwhile by somebody else
 		return false, e.remove(ctx, e.old())
-	default:
-		if err := e.remove(ctx, e.s.Name); err != nil {
-			return false, err
-		}
-		return false, e.putBack(ctx)
+	case !ours(now):
+		return false, fmt.Errorf("it was made by somebody else while an update was under way, and does not run: start it, or remove it "+
+			"and rename %s to %s", e.old(), e.s.Name)
+	case digest != "" && label(now) == digest:
+		return true, nil
 	}
+	if err := e.s.healthy(ctx, e, theNew); err == nil {
+		e.retire(ctx, e.old(), e.s.Name)
+		return false, nil
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return false, e.back(ctx)
 }
+
+// ours reports whether an update made the container.
+func ours(c *container.InspectResponse) bool { return label(c) != "" }
+
+func running(c *container.InspectResponse) bool { return c.State != nil && c.State.Running }
 
 func label(c *container.InspectResponse) string {
 	if c.Config == nil {
@@ -84,68 +119,81 @@ func (e *engine) prepare(ctx context.Context, payload fetcher.Payload, version s
 	case now.HostConfig.AutoRemove:
 		return errors.New("it was created with --rm, so that the engine would remove it as it stops: recreate it without")
 	}
+	if err := e.shared(ctx, now); err != nil {
+		return err
+	}
 	image, err := e.load(ctx, payload, version)
 	if err != nil {
 		return fmt.Errorf("load image: %w", err)
 	}
-	options := recreated(now, e.imageConfig(ctx, now.Image))
+	defaults, err := e.imageConfig(ctx, now.Image)
+	if err != nil {
+		return fmt.Errorf("look at the old image: %w", err)
+	}
+	options := recreated(now, defaults)
 	options.Name = e.new()
 	options.Config.Image = image
 	options.Config.Labels[labelDigest] = payload.Digest
-	if _, err := e.ContainerCreate(ctx, options); err != nil {
+	if err := e.create(ctx, options); err != nil {
 		return fmt.Errorf("create new container: %w", err)
 	}
 	return nil
 }
 
-// swap stops the old container and starts the new one under its name.
-func (e *engine) swap(ctx context.Context) error {
-	if err := e.stop(ctx, e.s.Name); err != nil {
-		return fmt.Errorf("stop old container: %w", err)
-	}
+// exchange gives the new container the name of the old one, which still runs.
+func (e *engine) exchange(ctx context.Context) error {
 	if err := e.rename(ctx, e.s.Name, e.old()); err != nil {
 		return err
 	}
-	if err := e.rename(ctx, e.new(), e.s.Name); err != nil {
-		return err
+	return e.rename(ctx, e.new(), e.s.Name)
+}
+
+// swap stops the old container and starts the new one. Nothing is between the two: nothing runs there.
+func (e *engine) swap(ctx context.Context) error {
+	if err := e.stop(ctx, e.old()); err != nil {
+		return fmt.Errorf("stop old container: %w", err)
 	}
 	return e.start(ctx, e.s.Name)
 }
 
-// rollBack puts the old container back because of cause.
-func (e *engine) rollBack(ctx context.Context, cause error) error {
+// rollBack puts the old container back because of cause, which has this code.
+func (e *engine) rollBack(ctx context.Context, cause error, code omaha.ExitCode) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollBackTime) // whatever ends the update
 	defer cancel()
 	if err := e.back(limited); err != nil {
-		return refused(errors.Join(cause, fmt.Errorf("the old container %s could not be put back: %w", e.old(), err)))
+		return refused(errors.Join(cause, fmt.Errorf("the old container could not be put back, look at %s and %s: %w", e.s.Name, e.old(), err)))
 	}
 	err := fmt.Errorf("container %s is back on its old image: %w", e.s.Name, cause)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
-	return omahaclient.WithCode(err, omaha.ExitRolledBack)
+	if ill := e.wait(ctx, theOld); ill != nil {
+		err = errors.Join(err, fmt.Errorf("and is not well there: %w", ill))
+	}
+	return omahaclient.WithCode(err, code)
 }
 
+// back puts the old container in the new one's place.
 func (e *engine) back(ctx context.Context) error {
-	old, err := e.inspect(ctx, e.old())
+	now, old, err := e.both(ctx)
 	if err != nil {
 		return err
 	}
-	if old == nil { // it never lost its name
-		return errors.Join(e.start(ctx, e.s.Name), e.remove(ctx, e.new()))
+	if old == nil { // it never lost its name, and was not stopped
+		e.retire(ctx, e.new(), e.s.Name)
+		return e.start(ctx, e.s.Name)
 	}
-	if err := errors.Join(e.remove(ctx, e.s.Name), e.remove(ctx, e.new())); err != nil {
-		return err
+	if now != nil {
+		if err := e.retire(ctx, e.s.Name, e.old()); err != nil {
+			return errors.Join(err, e.start(ctx, e.old())) // better under another name than not at all
+		}
 	}
-	return e.putBack(ctx)
+	return errors.Join(e.putBack(ctx), e.retire(ctx, e.new(), e.s.Name))
 }
 
-// putBack gives the old container its name, and starts it.
+// putBack starts the old container, and then gives it its name.
 func (e *engine) putBack(ctx context.Context) error {
-	if err := e.rename(ctx, e.old(), e.s.Name); err != nil {
-		return err
-	}
-	return e.start(ctx, e.s.Name)
+	return errors.Join(e.start(ctx, e.old()), e.rename(ctx, e.old(), e.s.Name))
 }
 
 // start starts a container; one that runs stays as it is.
@@ -185,52 +233,94 @@ func (e *engine) remove(ctx context.Context, name string) error {
 	return fmt.Errorf("remove container %s: %w", name, err)
 }
 
+// retire removes a container, and its image where that came by a Service and is not that of other.
+func (e *engine) retire(ctx context.Context, name, other string) error {
+	image := e.imageOf(ctx, name)
+	keep := e.imageOf(ctx, other)
+	if err := e.remove(ctx, name); err != nil {
+		return err
+	}
+	if strings.HasPrefix(image, imageName(e.s.Name, "")) && image != keep {
+		_, _ = e.ImageRemove(ctx, image, client.ImageRemoveOptions{}) // that another container uses stays
+	}
+	return nil
+}
+
+// imageOf returns the name of a container's image; "" where it cannot be told.
+func (e *engine) imageOf(ctx context.Context, name string) string {
+	if c, err := e.inspect(ctx, name); err == nil && c != nil && c.Config != nil {
+		return c.Config.Image
+	}
+	return ""
+}
+
 const (
 	healthTime  = 2 * time.Minute
 	healthStays = 10 * time.Second
 	healthPause = 250 * time.Millisecond
 )
 
-// wait waits until the service's container is healthy, or has run for long enough.
-func (e *engine) wait(ctx context.Context) error {
+// What wait may wait for, in the words of its errors.
+const (
+	theNew = "the new container"
+	theOld = "the old container"
+)
+
+// wait waits until the container with the service's name is healthy, or has run for long enough.
+func (e *engine) wait(ctx context.Context, which string) error {
 	within := orDefault(e.s.Within, healthTime)
 	limit := time.Now().Add(within)
 	enough := time.Now().Add(orDefault(e.s.Stays, healthStays))
-	for {
+	restarts := 0 // that do not count: those of its former life
+	for first := true; ; first = false {
 		c, err := e.inspect(ctx, e.s.Name)
 		if err != nil {
 			return err
 		}
-		done, err := well(c, time.Now().After(enough))
-		if done || err != nil {
-			return err
+		if first && c != nil && which == theOld {
+			restarts = c.RestartCount
+		}
+		done, err := well(c, restarts, time.Now().After(enough))
+		if err != nil {
+			return fmt.Errorf("%s %w", which, err)
+		}
+		if done {
+			return nil
 		}
 		if time.Now().After(limit) {
 			return fmt.Errorf("container %s is not healthy within %v", e.s.Name, within)
 		}
-		timer := time.NewTimer(healthPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
+		if err := pause(ctx, healthPause); err != nil {
+			return err
 		}
 	}
 }
 
+// pause waits, and returns an error when ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // well reports whether the container has proved itself, or why it has failed.
-func well(c *container.InspectResponse, ranEnough bool) (done bool, err error) {
+func well(c *container.InspectResponse, restarts int, ranEnough bool) (done bool, err error) {
 	if c == nil || c.State == nil {
-		return false, errors.New("the new container is gone")
+		return false, errors.New("is gone")
 	}
 	state := c.State
 	switch {
-	case !state.Running || state.Restarting || c.RestartCount > 0:
-		return false, fmt.Errorf("the new container ended with status %d %s", state.ExitCode, state.Error)
+	case !state.Running || state.Restarting || c.RestartCount > restarts:
+		return false, fmt.Errorf("ended with status %d %s", state.ExitCode, state.Error)
 	case state.Health == nil || state.Health.Status == "" || state.Health.Status == container.NoHealthcheck:
 		return ranEnough, nil
 	case state.Health.Status == container.Unhealthy:
-		return false, errors.New("the new container is unhealthy by its own health check")
+		return false, errors.New("is unhealthy by its own health check")
 	default:
 		return state.Health.Status == container.Healthy, nil
 	}

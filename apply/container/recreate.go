@@ -3,9 +3,12 @@ package container
 import (
 	"context"
 	"maps"
+	"path"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
@@ -17,22 +20,26 @@ import (
 type imageDefaults struct {
 	ocispec.ImageConfig
 
-	health bool // the image brings a health check
+	health *container.HealthConfig // nil: none
 }
 
 // imageConfig returns the defaults of an image; none, where it is gone: then the container keeps all that it has.
-func (e *engine) imageConfig(ctx context.Context, image string) imageDefaults {
+func (e *engine) imageConfig(ctx context.Context, image string) (imageDefaults, error) {
 	r, err := e.ImageInspect(ctx, image)
-	if err != nil || r.Config == nil {
-		return imageDefaults{}
+	if errdefs.IsNotFound(err) || err == nil && r.Config == nil {
+		return imageDefaults{}, nil
 	}
-	return imageDefaults{r.Config.ImageConfig, r.Config.Healthcheck != nil}
+	if err != nil {
+		return imageDefaults{}, err
+	}
+	return imageDefaults{r.Config.ImageConfig, r.Config.Healthcheck}, nil
 }
 
 // recreated returns what creates a container like now on another image.
 func recreated(now *container.InspectResponse, image imageDefaults) client.ContainerCreateOptions {
 	host := *now.HostConfig
 	host.Binds = append(slices.Clone(host.Binds), volumes(now)...)
+	host.Mounts = mounts(now)
 	host.Ulimits = ulimits(host.Ulimits)
 	return client.ContainerCreateOptions{
 		Config:           config(now, image),
@@ -44,15 +51,20 @@ func recreated(now *container.InspectResponse, image imageDefaults) client.Conta
 // config returns the container's own configuration, without what its image gave it.
 func config(now *container.InspectResponse, image imageDefaults) *container.Config {
 	c := *now.Config
-	if strings.HasPrefix(now.ID, c.Hostname) || host(now) {
+	if madeUp(now, c.Hostname) || host(now) {
 		c.Hostname, c.Domainname = "", "" // made up by the engine
 	}
-	c.Env = slices.DeleteFunc(slices.Clone(c.Env), func(v string) bool { return slices.Contains(image.Env, v) })
+	c.Env = slices.DeleteFunc(slices.Clone(c.Env), func(v string) bool {
+		name, isHost := strings.CutPrefix(v, "HOSTNAME=") // podman tells what it made up
+		return slices.Contains(image.Env, v) || isHost && madeUp(now, name)
+	})
 	if slices.Equal(c.Cmd, image.Cmd) {
 		c.Cmd = nil
 	}
 	if slices.Equal(c.Entrypoint, image.Entrypoint) {
 		c.Entrypoint = nil
+	} else if len(c.Entrypoint) == 0 {
+		c.Entrypoint = []string{""} // taken away from the image, as --entrypoint "" does
 	} else if c.Cmd == nil && len(now.Config.Cmd) > 0 {
 		c.Cmd = slices.Clone(now.Config.Cmd) // an entrypoint of its own takes no command of the image's
 	}
@@ -65,11 +77,9 @@ func config(now *container.InspectResponse, image imageDefaults) *container.Conf
 	if c.StopSignal == image.StopSignal {
 		c.StopSignal = ""
 	}
-	if image.health {
-		c.Healthcheck = nil
-	}
+	c.Healthcheck = health(c.Healthcheck, image.health)
 	c.Labels = maps.Clone(c.Labels)
-	maps.DeleteFunc(c.Labels, func(k, v string) bool { return image.Labels[k] == v })
+	maps.DeleteFunc(c.Labels, func(k, v string) bool { of, ok := image.Labels[k]; return ok && of == v })
 	if c.Labels == nil {
 		c.Labels = map[string]string{}
 	}
@@ -78,6 +88,37 @@ func config(now *container.InspectResponse, image imageDefaults) *container.Conf
 	c.Volumes = maps.Clone(c.Volumes)
 	maps.DeleteFunc(c.Volumes, func(v string, _ struct{}) bool { _, ok := image.Volumes[v]; return ok })
 	return &c
+}
+
+// madeUp reports whether a name is the one that an engine makes of a container's id.
+func madeUp(c *container.InspectResponse, name string) bool {
+	const short = 12
+	return len(name) >= short && strings.HasPrefix(c.ID, name)
+}
+
+// health returns the settings of a health check that are not its image's; nil for none.
+func health(now, image *container.HealthConfig) *container.HealthConfig {
+	if now == nil || image == nil {
+		return now
+	}
+	own := *now
+	if slices.Equal(own.Test, image.Test) {
+		own.Test = nil
+	}
+	for setting, of := range map[*time.Duration]time.Duration{
+		&own.Interval: image.Interval, &own.Timeout: image.Timeout, &own.StartPeriod: image.StartPeriod, &own.StartInterval: image.StartInterval,
+	} {
+		if *setting == of {
+			*setting = 0
+		}
+	}
+	if own.Retries == image.Retries {
+		own.Retries = 0
+	}
+	if own.Test == nil && own.Interval+own.Timeout+own.StartPeriod+own.StartInterval == 0 && own.Retries == 0 {
+		return nil
+	}
+	return &own
 }
 
 // ulimits are named as the engine wants them: podman tells RLIMIT_NOFILE, and takes nofile.
@@ -100,19 +141,40 @@ func volumes(now *container.InspectResponse) []string {
 	known := map[string]bool{}
 	for _, b := range now.HostConfig.Binds {
 		if parts := strings.Split(b, ":"); len(parts) > 1 {
-			known[parts[1]] = true
+			known[path.Clean(parts[1])] = true
 		}
 	}
 	for _, m := range now.HostConfig.Mounts {
-		known[m.Target] = m.Type != mount.TypeVolume || m.Source != ""
+		known[path.Clean(m.Target)] = true
 	}
 	var binds []string
 	for _, m := range now.Mounts {
-		if m.Type == mount.TypeVolume && m.Name != "" && !known[m.Destination] {
-			binds = append(binds, m.Name+":"+m.Destination)
+		if m.Type != mount.TypeVolume || m.Name == "" || known[path.Clean(m.Destination)] {
+			continue
 		}
+		bind := m.Name + ":" + m.Destination
+		if !m.RW {
+			bind += ":ro"
+		}
+		binds = append(binds, bind)
 	}
 	return binds
+}
+
+// mounts returns the mounts, with the names of those volumes that were asked for without one.
+func mounts(now *container.InspectResponse) []mount.Mount {
+	list := slices.Clone(now.HostConfig.Mounts)
+	for i, asked := range list {
+		if asked.Type != mount.TypeVolume || asked.Source != "" {
+			continue
+		}
+		for _, m := range now.Mounts {
+			if m.Type == mount.TypeVolume && path.Clean(m.Destination) == path.Clean(asked.Target) {
+				list[i].Source = m.Name
+			}
+		}
+	}
+	return list
 }
 
 // networks returns the networks with what was asked for there; what the engine gave out is left to it.
@@ -126,14 +188,36 @@ func networks(now *container.InspectResponse) *network.NetworkingConfig {
 		if n == nil || name == "host" || name == "none" {
 			continue
 		}
-		own := func(alias string) bool { return strings.HasPrefix(now.ID, alias) }
 		to[name] = &network.EndpointSettings{
 			IPAMConfig: n.IPAMConfig.Copy(),
 			Links:      slices.Clone(n.Links),
-			Aliases:    slices.DeleteFunc(slices.Clone(n.Aliases), own),
+			Aliases:    given(now, n.Aliases),
 			DriverOpts: maps.Clone(n.DriverOpts),
 			GwPriority: n.GwPriority,
+			MacAddress: mac(n),
+		}
+		if name == network.NetworkBridge || name == network.NetworkDefault || name == "podman" {
+			to[name].Aliases = nil // which only networks of users' own may have
 		}
 	}
 	return &network.NetworkingConfig{EndpointsConfig: to}
+}
+
+// mac returns a network's hardware address, which may have been asked for; none where the engine made it of the IP address
+// (02:42 and that), which the new container may not get.
+func mac(n *network.EndpointSettings) network.HardwareAddr {
+	if ip := n.IPAddress.AsSlice(); len(ip) == 4 && slices.Equal(n.MacAddress, append([]byte{0x02, 0x42}, ip...)) {
+		return nil
+	}
+	return slices.Clone(n.MacAddress)
+}
+
+// given returns those of a container's aliases that its engine did not make up.
+func given(now *container.InspectResponse, aliases []string) (list []string) {
+	for _, alias := range aliases {
+		if !madeUp(now, alias) {
+			list = append(list, alias)
+		}
+	}
+	return list
 }
