@@ -82,11 +82,13 @@ func (x *exchange) readAnswer() (*responseElement, error) {
 	if len(bytes.TrimSpace(a.body)) == 0 {
 		return nil, x.fail(ErrEmptyResponse, advicePath)
 	}
-	if isWebPage(a) {
-		return nil, x.fail(fmt.Errorf("%w but a web page", ErrNotOmaha), advicePath)
-	}
-	if err := checkContentType(a.contentType); err != nil {
-		return nil, x.fail(err, advicePath)
+	if x.question == nil { // else the body is the server's, whatever somebody made of its header
+		if isWebPage(a) {
+			return nil, x.fail(fmt.Errorf("%w but a web page", ErrNotOmaha), advicePath)
+		}
+		if err := checkContentType(a.contentType); err != nil {
+			return nil, x.fail(err, advicePath)
+		}
 	}
 	doc, err := readDocument(a.body)
 	switch {

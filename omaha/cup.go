@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -19,8 +18,8 @@ import (
 // X-Cup-Server-Proof, else in a weak ETag (W/"…"), else in any other. So nobody underway can change the request unnoticed, or change,
 // invent or replay an answer. The body is signed without compression, as the server wrote it and as the client parses it.
 //
-// Not protected are the answer's headers and status (so with keys no Retry-After is heeded and no cookie kept), the payloads
-// themselves, and what nobody can force: that an answer arrives.
+// Not protected are the answer's headers and status (so with keys no Retry-After is heeded, no content type looked at and no cookie
+// kept), the payloads themselves, and what nobody can force: that an answer arrives, and that a request is not sent to the server once more.
 //
 // Source: docs/updater/cup.md and components/client_update_protocol of the Chromium project.
 type CUPKey struct {
@@ -89,7 +88,7 @@ func (k CUPKey) String() string {
 const maxKeyID = 32
 
 func (k CUPKey) validate() error {
-	if !keyID().MatchString(k.ID) {
+	if !isKeyID(k.ID) {
 		return fmt.Errorf("CUP key %q: want an id of 1 to %d letters, digits, - and _ before the colon", printable(k.ID, maxKeyID), maxKeyID)
 	}
 	if k.Key == nil || k.Key.Curve != elliptic.P256() {
@@ -101,7 +100,11 @@ func (k CUPKey) validate() error {
 	return nil
 }
 
-func keyID() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`) }
+func isKeyID(s string) bool {
+	return s != "" && len(s) <= maxKeyID && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r|0x20 < 'a' || r|0x20 > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
+}
 
 // validateKeys returns all mistakes in the keys.
 func validateKeys(keys []CUPKey) (mistakes []error) {

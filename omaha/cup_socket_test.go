@@ -56,6 +56,7 @@ func TestClient_CUPKeys(t *testing.T) {
 		{"signed", testserver.Fault{}, ""},
 		{"in a weak ETag", testserver.ProofInETag(true), ""},
 		{"in a strong ETag", testserver.ProofInETag(false), ""},
+		{"with another content type", testserver.Fault{ContentType: "text/html; charset=utf-16"}, ""},
 		{"no proof", testserver.Unsigned(), "it has none"},
 		{"wrong key", testserver.SignedBy(other, ""), "signature is wrong"},
 		{"wrong key id", testserver.SignedBy(key, "2"), "signature is wrong"},
