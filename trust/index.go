@@ -45,7 +45,8 @@ type headJSON struct {
 	Sequence uint64  `json:"sequence"`
 }
 
-// Marshal returns the index as a document, ready to be signed: the same bytes for the same index. An error wraps ErrMalformed and says which field is wrong.
+// Marshal returns the index as a document, ready to be signed: the same bytes for the same index. An error wraps ErrMalformed and
+// says which field is wrong.
 func (x Index) Marshal() ([]byte, error) {
 	doc := indexJSON{
 		Type: indexType, Format: format, Sequence: x.Sequence, Issued: formatTime(x.Issued), Expires: formatTime(x.Expires), Keys: x.Keys,

@@ -25,7 +25,10 @@ type metadataJSON struct {
 
 // Metadata returns a statement and its signatures as metadata of a package: for servers that have room for text there, but not for another file.
 func Metadata(document, signatures []byte) []byte {
-	b, _ := json.Marshal(metadataJSON{document, signatures}) // bytes always become JSON
+	b, err := json.Marshal(metadataJSON{document, signatures})
+	if err != nil {
+		panic(err) // bytes always become JSON
+	}
 	return b
 }
 

@@ -67,7 +67,8 @@ type payloadJSON struct {
 	Image  string `json:"image,omitempty"`
 }
 
-// Marshal returns the statement as a document, ready to be signed: the same bytes for the same statement. An error wraps ErrMalformed and says which field is wrong.
+// Marshal returns the statement as a document, ready to be signed: the same bytes for the same statement. An error wraps ErrMalformed and
+// says which field is wrong.
 func (s Statement) Marshal() ([]byte, error) {
 	doc := statementJSON{
 		Type: statementType, Format: format, App: s.App, Channels: s.Channels, Arch: s.Arch, Version: s.Version, Sequence: s.Sequence,

@@ -87,4 +87,4 @@ type refused struct{ why string }
 
 func refusal(why string) error          { return &refused{why} }
 func (e *refused) Error() string        { return ErrUntrusted.Error() + ": " + e.why }
-func (e *refused) Is(target error) bool { return target == ErrUntrusted } //nolint:errorlint // it is how errors.Is asks
+func (e *refused) Is(target error) bool { return target == ErrUntrusted }

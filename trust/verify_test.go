@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,7 @@ func TestVerify_signatures(t *testing.T) {
 		{"trusted among others", both, nil},
 		{"nobody's", with(good, func(s *trust.Signed) { s.Signatures = nil }), trust.ErrSignature},
 		{"another key's", sign(t, release(), "x"), trust.ErrSignature},
-		{"of another document", with(good, func(s *trust.Signed) { s.Document = append(s.Document[:len(s.Document):len(s.Document)], '\n') }), trust.ErrSignature},
+		{"of another document", with(good, func(s *trust.Signed) { s.Document = append(slices.Clip(s.Document), '\n') }), trust.ErrSignature},
 		{"junk for signatures", with(good, func(s *trust.Signed) { s.Signatures = []byte("junk") }), trust.ErrMalformed},
 		{"a signed payload, not a statement", signBytes([]byte("\x7fELF"), "a"), trust.ErrMalformed},
 		{"an index for a statement", sign(t, index(), "a"), trust.ErrMalformed},
@@ -119,7 +120,7 @@ func TestVerify_places(t *testing.T) {
 			if !errors.Is(err, tc.want) {
 				t.Errorf("error %v, want %v", err, tc.want)
 			}
-			want(t, "final", errors.Is(err, trust.ErrUntrusted), tc.want != nil && tc.want != errDown)
+			want(t, "final", errors.Is(err, trust.ErrUntrusted), tc.want != nil && !errors.Is(tc.want, errDown))
 		})
 	}
 }
