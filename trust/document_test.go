@@ -24,6 +24,11 @@ func TestMarshal_roundTrip(t *testing.T) {
 	want(t, "statement", reflect.DeepEqual(got, st), true)
 	want(t, "ends in a line's end", b[len(b)-1], '\n')
 
+	st.Keys[0] = "untrusted comment: a key's file\n" + st.Keys[0] + "\n"
+	again, err := st.Marshal()
+	must(t, err)
+	want(t, "the same bytes", string(again), string(b))
+
 	x := with(index(), func(x *trust.Index) { x.Keys = public("a") })
 	b, err = x.Marshal()
 	must(t, err)
@@ -144,6 +149,11 @@ func TestParse_strict(t *testing.T) {
 		{"a date", `T12:00:00Z"`, `"`, false},
 		{"no such day", `2026-11-01`, `2026-02-30`, false},
 		{"image with a size", `"size": 3,`, `"size": 3, "image": "sha256:` + strings.Repeat("0", 64) + `",`, false},
+		{"image that is empty", `"size": 3,`, `"size": 3, "image": "",`, false},
+		{"no keys", `"arch"`, `"keys": [], "arch"`, false},
+		{"a key", `"arch"`, `"keys": ["` + public("a")[0] + `"], "arch"`, true},
+		{"a key's file", `"arch"`, `"keys": ["untrusted comment:\n` + public("a")[0] + `"], "arch"`, false},
+		{"a key with a line's end", `"arch"`, `"keys": ["` + public("a")[0] + `\n"], "arch"`, false},
 		{"more behind it", "}\n", "}\n{}", false},
 		{"a comma too many", `"arch": "amd64",`, `"arch": "amd64",,`, false},
 		{"a list", good, "[]", false},

@@ -79,16 +79,24 @@ func checkSequence(n uint64) error {
 	return nil
 }
 
-// checkKeys checks the keys that a document lists.
-func checkKeys(keys []string) error {
-	if len(keys) > MaxKeys {
-		return fmt.Errorf("%d keys are more than %d", len(keys), MaxKeys)
-	}
-	if len(keys) == 0 {
+// checkKeys checks the keys that a document lists: lines of base64. Nil stands for no list.
+func checkKeys(texts []string) error {
+	if texts == nil {
 		return nil
 	}
-	_, err := parseKeys(keys)
-	return err
+	if len(texts) > MaxKeys {
+		return fmt.Errorf("%d keys are more than %d", len(texts), MaxKeys)
+	}
+	keys, err := parseKeys(texts)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		if key.String() != texts[i] {
+			return fmt.Errorf("key %d is not written as %s", i+1, key)
+		}
+	}
+	return nil
 }
 
 // cutDigest returns the digits of a digest.

@@ -49,7 +49,7 @@ type headJSON struct {
 // says which field is wrong.
 func (x Index) Marshal() ([]byte, error) {
 	doc := indexJSON{
-		Type: indexType, Format: format, Sequence: x.Sequence, Issued: formatTime(x.Issued), Expires: formatTime(x.Expires), Keys: x.Keys,
+		Type: indexType, Format: format, Sequence: x.Sequence, Issued: formatTime(x.Issued), Expires: formatTime(x.Expires), Keys: plainKeys(x.Keys),
 	}
 	for _, h := range x.Heads {
 		doc.Heads = append(doc.Heads, headJSON{App: h.App, Channel: &h.Channel, Arch: h.Arch, Version: h.Version, Sequence: h.Sequence})

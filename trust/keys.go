@@ -56,6 +56,18 @@ func parseKey(text string) (minisign.PublicKey, error) {
 	return key, nil
 }
 
+// plainKeys returns the lines of base64 of keys that may be given as files.
+func plainKeys(texts []string) []string {
+	var plain []string
+	for _, text := range texts {
+		if key, err := parseKey(text); err == nil {
+			text = key.String()
+		}
+		plain = append(plain, text)
+	}
+	return plain
+}
+
 // sorted returns the lines of a set of keys, whatever order they were named in.
 func sorted(keys []minisign.PublicKey) []string {
 	texts := make([]string, 0, len(keys))

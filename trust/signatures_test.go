@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 
@@ -93,6 +94,19 @@ func TestVerify_signatureFiles(t *testing.T) {
 			_, err := verifier(t, "a").Verify(t.Context(), claim(t.TempDir(), doc))
 			wantErr(t, err, tc.want)
 		})
+	}
+}
+
+// What minisign itself made of update.gz.release.json: minisign -S -W -s a.key -m update.gz.release.json -t hello
+func TestVerify_minisign(t *testing.T) {
+	signatures, err := os.ReadFile("testdata/minisign-0.11.minisig")
+	must(t, err)
+	document := []byte(vector(t, "update.gz.release.json"))
+	for names, kind := range map[string]error{"a": nil, "b": trust.ErrSignature} {
+		c := claim(t.TempDir(), trust.Signed{Document: document, Signatures: signatures})
+		c.Payloads = []trust.Payload{{Name: "update.gz"}, {Name: "notes.txt"}}
+		_, err := verifier(t, names).Verify(t.Context(), c)
+		wantErr(t, err, kind)
 	}
 }
 

@@ -61,10 +61,10 @@ type statementJSON struct {
 }
 
 type payloadJSON struct {
-	Name   string `json:"name"`
-	Size   *int64 `json:"size,omitempty"`
-	SHA256 string `json:"sha256,omitempty"`
-	Image  string `json:"image,omitempty"`
+	Name   string  `json:"name"`
+	Size   *int64  `json:"size,omitempty"`   // of a file
+	SHA256 *string `json:"sha256,omitempty"` // of a file
+	Image  *string `json:"image,omitempty"`  // of an image
 }
 
 // Marshal returns the statement as a document, ready to be signed: the same bytes for the same statement. An error wraps ErrMalformed and
@@ -72,7 +72,7 @@ type payloadJSON struct {
 func (s Statement) Marshal() ([]byte, error) {
 	doc := statementJSON{
 		Type: statementType, Format: format, App: s.App, Channels: s.Channels, Arch: s.Arch, Version: s.Version, Sequence: s.Sequence,
-		Issued: formatTime(s.Issued), Expires: formatTime(s.Expires), Keys: s.Keys,
+		Issued: formatTime(s.Issued), Expires: formatTime(s.Expires), Keys: plainKeys(s.Keys),
 	}
 	for _, p := range s.Payloads {
 		doc.Payloads = append(doc.Payloads, payloadToJSON(p))
@@ -134,31 +134,32 @@ func (doc *statementJSON) statement() (Statement, error) {
 
 func payloadToJSON(p Payload) payloadJSON {
 	if p.Image {
-		return payloadJSON{Name: p.Name, Image: p.Digest}
+		return payloadJSON{Name: p.Name, Image: &p.Digest}
 	}
 	hex, ok := cutDigest(p.Digest)
 	if !ok {
 		hex = p.Digest // refused, by its right name
 	}
-	return payloadJSON{Name: p.Name, Size: &p.Size, SHA256: hex}
+	return payloadJSON{Name: p.Name, Size: &p.Size, SHA256: &hex}
 }
 
 func (p *payloadJSON) payload() (Payload, error) {
 	if err := checkText("name", p.Name); err != nil {
 		return Payload{}, err
 	}
-	if p.Image != "" {
-		if _, ok := cutDigest(p.Image); !ok || p.Size != nil || p.SHA256 != "" {
+	if p.Image != nil {
+		if _, ok := cutDigest(*p.Image); !ok || p.Size != nil || p.SHA256 != nil {
 			return Payload{}, fmt.Errorf(`image %q: an image has a name and a digest, "sha256:" and 64 lower-case hexadecimal digits, and no more`, p.Name)
 		}
-		return Payload{Name: p.Name, Image: true, Digest: p.Image}, nil
+		return Payload{Name: p.Name, Image: true, Digest: *p.Image}, nil
 	}
-	digest := digestPrefix + p.SHA256
+	if p.SHA256 == nil || p.Size == nil {
+		return Payload{}, fmt.Errorf("payload %q has neither an image's digest nor a file's size and sha256", p.Name)
+	}
+	digest := digestPrefix + *p.SHA256
 	switch _, ok := cutDigest(digest); {
 	case !ok:
 		return Payload{}, fmt.Errorf("file %q: sha256 is not 64 lower-case hexadecimal digits", p.Name)
-	case p.Size == nil:
-		return Payload{}, fmt.Errorf("file %q: %w", p.Name, missing("size"))
 	case *p.Size < 1 || *p.Size > MaxSequence:
 		return Payload{}, fmt.Errorf("file %q: size %d is not from 1 to 2^53-1 bytes", p.Name, *p.Size)
 	}
