@@ -24,11 +24,11 @@ type hub struct {
 	server *httptest.Server
 }
 
-func newHub(t *testing.T) *hub {
-	t.Helper()
+func newHub(tb testing.TB) *hub {
+	tb.Helper()
 	h := &hub{Registry: testregistry.New()}
 	h.server = httptest.NewServer(h)
-	t.Cleanup(h.server.Close)
+	tb.Cleanup(h.server.Close)
 	return h
 }
 

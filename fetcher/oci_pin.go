@@ -25,6 +25,9 @@ func Pin(ref, to string) (string, error) {
 	if s, _, found := strings.Cut(strings.TrimSpace(ref), "://"); found {
 		scheme = strings.ToLower(s) + "://"
 	}
+	if r.scheme == "" && !isHost(r.registry) { // capitals made it one: in lower case it would be a name at Docker Hub
+		scheme = "oci://"
+	}
 	r.tag, r.digest = "", digest.Digest(to)
 	return scheme + r.String(), nil
 }

@@ -18,6 +18,7 @@ func TestPin(t *testing.T) {
 		" registry.example/app@" + digestA + "\n":        "registry.example/app@" + digestA,
 		"registry.example/ns/app:1.0@" + digestA:         "registry.example/ns/app@" + digestA,
 		"registry.example/ns/app/:1.0":                   "registry.example/ns/app@" + digestA,
+		"REGISTRY/app:1":                                 "oci://registry/app@" + digestA,
 		"user/app":                                       "docker.io/user/app@" + digestA,
 		"oci://registry.example/ns/app/" + digestA:       "oci://registry.example/ns/app@" + digestA,
 		"registry.example/" + "a/b/c:" + "x_y.z-1":       "registry.example/a/b/c@" + digestA,

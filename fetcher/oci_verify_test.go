@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -241,7 +240,7 @@ func TestOCI_asksAnyVerifier(t *testing.T) {
 	h := newHub(t)
 	img := h.PushImage("ns/app", "linux/amd64", noise(1, 1000))
 	index := h.PushIndex("ns/app", img.Manifest)
-	h.PushManifest("ns/app", "1.0", index.MediaType, h.manifest(t, "ns/app", index))
+	h.PushManifest("ns/app", "1.0", index.MediaType, h.Manifest("ns/app", index.Digest.String()))
 	h.Attach("ns/app", index, paper("one"))
 	h.Tag("ns/app", "extra", testregistry.Layer{Content: []byte("two")})
 	var claims []fetcher.ImageClaim
@@ -273,10 +272,9 @@ func TestOCI_asksAnyVerifier(t *testing.T) {
 	if n := len(h.Gets("")); n != 0 {
 		t.Errorf("%d requests for what is here: %q", n, h.asked(""))
 	}
-	content := string(h.manifest(t, "ns/app", index))
 	got := claims[0]
 	if got.Digest != index.Digest.String() || got.MediaType != index.MediaType || got.Reference != h.ref("ns/app", index) ||
-		string(got.Content) != content {
+		string(got.Content) != string(h.Manifest("ns/app", index.Digest.String())) {
 		t.Errorf("got %+v", got)
 	}
 	if len(claims) != 3 { // by the registry, by the last that it yielded, and by all that were kept
@@ -284,17 +282,32 @@ func TestOCI_asksAnyVerifier(t *testing.T) {
 	}
 }
 
-// manifest is what a hub has under a digest.
-func (h *hub) manifest(t *testing.T, repo string, d ocispec.Descriptor) []byte {
+// pushGolden is the image that cosign signed, and what it pushed for that: once as a registry with referrers has it, once as one without.
+func pushGolden(t *testing.T, h *hub, bundle bool) ocispec.Descriptor {
 	t.Helper()
-	r, err := http.Get(h.server.URL + "/v2/" + repo + "/manifests/" + d.Digest.String())
-	if err != nil {
-		t.Fatal(err)
+	h.PushBlob("ns/app", ocispec.MediaTypeImageLayer, golden(t, "layer.txt"))
+	h.PushBlob("ns/app", ocispec.MediaTypeImageConfig, golden(t, "config.json"))
+	d := h.PushManifest("ns/app", "", ocispec.MediaTypeImageManifest, golden(t, "manifest.json"))
+	if bundle {
+		h.PushBlob("ns/app", bundleType, golden(t, "ecdsa.bundle.json"))
+		h.PushBlob("ns/app", ocispec.MediaTypeEmptyJSON, []byte("{}"))
+		h.PushManifest("ns/app", "", ocispec.MediaTypeImageManifest, golden(t, "artifact.json"))
+		return d
 	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
+	h.Tag("ns/app", "sha256-"+d.Digest.Encoded()+".sig", testregistry.Layer{
+		MediaType: simpleType, Content: golden(t, "ecdsa.payload.json"), Annotations: map[string]string{simpleNote: string(golden(t, "ecdsa.sig"))},
+	})
+	return d
+}
+
+func TestOCI_takesWhatCosignPushed(t *testing.T) {
+	for _, bundle := range []bool{true, false} {
+		h := newHub(t)
+		d := pushGolden(t, h, bundle)
+		o := quickOCI()
+		o.Verifier, _ = goldenCosign(t)
+		if p := mustPull(t, o, newImageJob(t, h.ref("ns/app", d))); p.Digest != d.Digest.String() {
+			t.Errorf("got %+v", p)
+		}
 	}
-	return b
 }

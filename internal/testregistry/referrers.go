@@ -135,3 +135,12 @@ func Paged(f Front) Front {
 		f(w, r, next)
 	}
 }
+
+// Manifest returns what is under a tag or a digest.
+func (g *Registry) Manifest(repo, ref string) []byte {
+	status, body := g.get("/v2/" + repo + "/manifests/" + ref)
+	if status != http.StatusOK {
+		panic(string(body))
+	}
+	return body
+}
