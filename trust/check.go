@@ -127,7 +127,7 @@ func (s Statement) checkSubject(claim Claim) error {
 	case foldApp(s.App) != foldApp(claim.AppID):
 		return fmt.Errorf("%w: app %s", ErrMismatch, s.App)
 	case !slices.Contains(s.Channels, claim.Channel):
-		return fmt.Errorf("%w: channels %q, and this app follows %q", ErrMismatch, s.Channels, claim.Channel)
+		return fmt.Errorf("%w: it is not for channel %q", ErrMismatch, claim.Channel)
 	case s.Arch != AnyArch && s.Arch != claim.Arch:
 		return fmt.Errorf("%w: architecture %s, and this machine's is %s", ErrMismatch, s.Arch, claim.Arch)
 	case s.Version != claim.Version:
