@@ -130,3 +130,28 @@ func TestClient_CUPKeys_mistakes(t *testing.T) {
 		})
 	}
 }
+
+// FuzzParseCUPKey reads anything as a key. What is taken is a key that a Client takes, too, and comes back from its text.
+func FuzzParseCUPKey(f *testing.F) {
+	der, err := base64.StdEncoding.DecodeString(chromiumKey[2:])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(chromiumKey)
+	f.Add("a-B_9:" + string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	f.Add("1:-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")
+	f.Add("1:" + base64.StdEncoding.EncodeToString(der[:40]))
+	f.Add("::\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		key, err := omaha.ParseCUPKey(s)
+		if err != nil {
+			return
+		}
+		if err := (&omaha.Client{Endpoint: endpoint, CUPKeys: []omaha.CUPKey{key}}).Validate(); err != nil {
+			t.Error(err)
+		}
+		if again, err := omaha.ParseCUPKey(key.String()); err != nil || again.ID != key.ID || !again.Key.Equal(key.Key) {
+			t.Errorf("%q came back as %v, %v", key, again, err)
+		}
+	})
+}
