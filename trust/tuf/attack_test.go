@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +215,11 @@ func TestRoot_threshold(t *testing.T) {
 		r.replaceKeys(metadata.ROOT)
 		r.addRootKey(metadata.ROOT)
 		r.nextRoot()
-		r.client().refuses(trust.ErrSignature)
+		c := r.client()
+		c.refuses(trust.ErrSignature)
+		if kept, err := os.ReadDir(filepath.Join(c.dir, "roots")); err != nil || len(kept) > 0 {
+			t.Errorf("kept %v, %v", kept, err)
+		}
 	})
 	t.Run("a version left out", func(t *testing.T) {
 		r := newRepo(t)

@@ -1,6 +1,7 @@
 package tuf_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -144,15 +145,24 @@ func TestCache_roleNames(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			r := newRepo(t)
 			c := r.client()
-			r.nextRoot()
+			for range 7 {
+				r.nextRoot()
+			}
 			c.accepts("1.0.0")
+			roots := map[string]string{}
+			for name, data := range r.files {
+				roots[name] = string(data)
+			}
 			r.delegate(role, appID+"/*/*/*/*")
 			r.publish()
 			_, _ = c.verify("1.0.0", file("app.bin"), file("other")) // which may be refused
-			data, err := os.ReadFile(filepath.Join(c.dir, "roots", "2.root.json"))
-			must(t, err)
-			if string(data) != string(r.files["2.root.json"]) {
-				t.Errorf("root 2 is %s", data)
+			for version := 2; version <= 8; version++ {
+				name := fmt.Sprintf("%d.root.json", version)
+				data, err := os.ReadFile(filepath.Join(c.dir, "roots", name))
+				must(t, err)
+				if string(data) != roots[name] {
+					t.Errorf("%s is %s", name, data)
+				}
 			}
 		})
 	}

@@ -17,13 +17,21 @@ import (
 const ReleaseName = "release.json"
 
 // TargetPath is APP/CHANNEL/ARCH/VERSION/NAME. Within each part everything but letters, digits and -._~$&+=:@ is written as %XX, the whole parts
-// "", "-", "." and ".." as "-", "%2D", "%2E" and "%2E%2E": no two payloads share a path, and no name leads out of its folder.
+// "", "-", "." and ".." as "-", "%2D", "%2E" and "%2E%2E": no two files share a path, and no name leads out of its folder. An image's NAME is
+// the last part of its repository, without tag and digest, however the server refers to it: app of registry.example/team/app:2.0.0.
 func TargetPath(claim trust.Claim, p trust.Payload) string {
-	parts := []string{claim.AppID, claim.Channel, claim.Arch, claim.Version, p.Name}
+	parts := []string{claim.AppID, claim.Channel, claim.Arch, claim.Version, label(p)}
 	for i, part := range parts {
 		parts[i] = segment(part)
 	}
 	return strings.Join(parts, "/")
+}
+
+func label(p trust.Payload) string {
+	if end := strings.IndexAny(p.Name, ":@"); p.Image && end >= 0 {
+		return p.Name[:end]
+	}
+	return p.Name
 }
 
 func segment(part string) string {
@@ -108,7 +116,7 @@ func (v *Verifier) complete(claim trust.Claim, find lookup) error {
 		return err
 	}
 	for _, name := range c.Payloads {
-		if !slices.ContainsFunc(claim.Payloads, func(p trust.Payload) bool { return p.Name == name }) {
+		if !slices.ContainsFunc(claim.Payloads, func(p trust.Payload) bool { return label(p) == name }) {
 			return fmt.Errorf("%w: the release has a payload %q, which is not offered", trust.ErrMismatch, name)
 		}
 	}

@@ -31,14 +31,14 @@ func TestVerify(t *testing.T) {
 	r.publish()
 	c := r.client()
 	got, err := c.verify("1.0.0",
-		trust.Payload{Name: "app.conf", Size: 11, Digest: digest("key = value")}, file("unlisted"), file("app.bin"), trust.Payload{Name: "app", Image: true})
+		trust.Payload{Name: "app.conf", Size: 11, Digest: digest("key = value")}, file("unlisted"), file("app.bin"), trust.Payload{Name: "app:1.0.0", Image: true})
 	want := trust.Release{
 		Version: "1.0.0", Expires: epoch.Add(day), Where: r.server.URL + "/metadata",
 		Payloads: []trust.Payload{
 			{Name: "app.conf", Size: 11, Digest: digest("key = value")},
 			{Name: "unlisted"},
 			{Name: "app.bin", Size: 11, Digest: digest("version one")},
-			{Name: "app", Image: true, Digest: image},
+			{Name: "app:1.0.0", Image: true, Digest: image},
 		},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -154,6 +154,8 @@ func TestVerify_withdrawn(t *testing.T) {
 
 func TestVerify_targetPath(t *testing.T) {
 	r := newRepo(t)
+	r.targets.Signed.Targets[""] = r.targets.Signed.Targets[path("1.0.0", "app.bin")]
+	r.publish()
 	c := r.client(func(config *tuf.Config) {
 		config.TargetPath = func(claim trust.Claim, p trust.Payload) string {
 			if p.Name != "any name" {
@@ -212,6 +214,21 @@ func TestNew_refuses(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// However a server refers to an image, its target is the same one; a file's name is taken as it is.
+func TestTargetPath_images(t *testing.T) {
+	claim := trust.Claim{AppID: "a", Channel: "b", Arch: "c", Version: "d"}
+	for name, want := range map[string]string{
+		"app": "a/b/c/d/app", "app:2.0.0": "a/b/c/d/app", "app@" + digest(""): "a/b/c/d/app", "app:2@" + digest(""): "a/b/c/d/app", ":2": "a/b/c/d/-",
+	} {
+		if got := tuf.TargetPath(claim, trust.Payload{Name: name, Image: true}); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	if got := tuf.TargetPath(claim, file("app:2.0.0")); got != "a/b/c/d/app:2.0.0" {
+		t.Errorf("of a file: %s", got)
 	}
 }
 
