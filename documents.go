@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/nebraska/omahaclient/fetcher"
@@ -20,68 +21,75 @@ const maxPlaces = 16
 func (c *Client) signed(dir string, list []fetcher.Source) func(context.Context) iter.Seq2[trust.Signed, error] {
 	return func(ctx context.Context) iter.Seq2[trust.Signed, error] {
 		return func(yield func(trust.Signed, error) bool) {
-			for _, src := range list {
-				if s, ok := trust.ParseMetadata(src.Metadata); ok {
-					s.Where = fmt.Sprintf("metadata of %q", src.Name)
-					if !yield(s, nil) {
-						return
-					}
-				}
-			}
-			tries := 0
-			for at := range places(list) {
-				if tries++; tries > maxPlaces {
-					break
-				}
-				s, err := c.read(ctx, dir, at)
-				if errors.Is(err, fetcher.ErrMissing) {
-					continue
-				}
-				if !yield(s, err) || ctx.Err() != nil {
-					return
-				}
-			}
-			for _, src := range list {
-				if mediaTypeIs(src, typeImage) && !c.attached(ctx, src, yield) {
-					return
-				}
+			if inMetadata(list, yield) && c.inFiles(ctx, dir, places(list), yield) {
+				c.inReferrers(ctx, list, yield)
 			}
 		}
 	}
 }
 
-// place is where a document and its signatures may be.
-type place struct{ document, signatures string }
-
-// places yields the addresses of documents that are files: extra files first, then those beside the payloads.
-func places(list []fetcher.Source) iter.Seq[place] {
-	return func(yield func(place) bool) {
-		for _, doc := range list {
-			for _, sig := range list {
-				if strings.HasSuffix(doc.Name, trust.ReleaseSuffix) && sig.Name == strings.TrimSuffix(doc.Name, trust.ReleaseSuffix)+trust.ReleaseSignatureSuffix {
-					for i := range min(len(doc.URLs), len(sig.URLs)) {
-						if !yield(place{doc.URLs[i], sig.URLs[i]}) {
-							return
-						}
-					}
-				}
-			}
-		}
-		for _, src := range list {
-			if mediaTypeIs(src, typeImage) || strings.HasSuffix(src.Name, trust.ReleaseSuffix) || strings.HasSuffix(src.Name, trust.ReleaseSignatureSuffix) {
-				continue
-			}
-			for _, raw := range src.URLs {
-				u, err := url.Parse(raw)
-				if err != nil || u.Path == "" || strings.HasSuffix(u.Path, "/") {
-					continue
-				}
-				if !yield(place{beside(*u, trust.ReleaseSuffix), beside(*u, trust.ReleaseSignatureSuffix)}) {
-					return
-				}
+// inMetadata yields what packages' metadata hold. As the two after it, it reports whether more is wanted.
+func inMetadata(list []fetcher.Source, yield func(trust.Signed, error) bool) bool {
+	for _, src := range list {
+		if s, ok := trust.ParseMetadata(src.Metadata); ok {
+			s.Where = fmt.Sprintf("metadata of %q", src.Name)
+			if !yield(s, nil) {
+				return false
 			}
 		}
 	}
+	return true
+}
+
+// inFiles yields what is at the places.
+func (c *Client) inFiles(ctx context.Context, dir string, at []place, yield func(trust.Signed, error) bool) bool {
+	for _, p := range at {
+		s, err := c.read(ctx, dir, p)
+		if errors.Is(err, fetcher.ErrMissing) {
+			continue
+		}
+		if !yield(s, err) || ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// place is where a document and its signatures may be.
+type place struct{ document, signatures string }
+
+// places returns the addresses of documents that are files: extra files first, then those beside the payloads.
+func places(list []fetcher.Source) []place {
+	files := make(map[string]fetcher.Source, len(list))
+	for _, src := range list {
+		files[src.Name] = src
+	}
+	var extra, besides []place
+	for _, src := range list {
+		name, isStatement := strings.CutSuffix(src.Name, trust.ReleaseSuffix)
+		switch {
+		case isStatement:
+			signatures := files[name+trust.ReleaseSignatureSuffix].URLs
+			for i := range min(len(src.URLs), len(signatures)) {
+				extra = append(extra, place{src.URLs[i], signatures[i]})
+			}
+		case !strings.HasSuffix(src.Name, trust.ReleaseSignatureSuffix) && !mediaTypeIs(src, typeImage):
+			besides = append(besides, placesBeside(src)...)
+		}
+	}
+	all := slices.Concat(extra, besides)
+	return all[:min(len(all), maxPlaces)]
+}
+
+// placesBeside returns where documents about a payload may lie: beside it, on each of its mirrors.
+func placesBeside(src fetcher.Source) (at []place) {
+	for _, raw := range src.URLs {
+		u, err := url.Parse(raw)
+		if err == nil && u.Path != "" && !strings.HasSuffix(u.Path, "/") {
+			at = append(at, place{beside(*u, trust.ReleaseSuffix), beside(*u, trust.ReleaseSignatureSuffix)})
+		}
+	}
+	return at
 }
 
 // beside is the address whose path ends in the suffix; the query stays.
@@ -133,30 +141,35 @@ type attacher interface {
 	Attached(ctx context.Context, src fetcher.Source, artifactType string, limit int64) ([]fetcher.Attachment, error)
 }
 
-// attached yields the statements that refer to an image. It reports whether more is wanted.
-func (c *Client) attached(ctx context.Context, src fetcher.Source, yield func(trust.Signed, error) bool) bool {
+// inReferrers yields the statements that refer to images.
+func (c *Client) inReferrers(ctx context.Context, list []fetcher.Source, yield func(trust.Signed, error) bool) bool {
 	f, ok := c.cfg.fetchers[typeImage].(attacher)
-	if !ok {
-		return true
-	}
-	where := fmt.Sprintf("a referrer of %q", src.Name)
-	found, err := f.Attached(ctx, src, trust.ArtifactType, trust.MaxDocument)
-	if err != nil {
-		return yield(trust.Signed{Where: where}, err)
-	}
-	for _, at := range found {
-		s := trust.Signed{Where: where + " (" + at.Digest + ")"}
-		for _, layer := range at.Layers {
-			switch layer.MediaType {
-			case trust.MediaTypeRelease:
-				s.Document = layer.Data
-			case trust.MediaTypeSignature:
-				s.Signatures = layer.Data
-			}
+	for _, src := range list {
+		if !ok || !mediaTypeIs(src, typeImage) {
+			continue
 		}
-		if len(s.Document) > 0 && !yield(s, nil) {
+		found, err := f.Attached(ctx, src, trust.ArtifactType, trust.MaxDocument)
+		if err != nil && !yield(trust.Signed{Where: fmt.Sprintf("a referrer of %q", src.Name)}, err) {
 			return false
+		}
+		for _, at := range found {
+			if s := attached(at); len(s.Document) > 0 && !yield(s, nil) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+func attached(at fetcher.Attachment) trust.Signed {
+	s := trust.Signed{Where: at.Where}
+	for _, layer := range at.Layers {
+		switch layer.MediaType {
+		case trust.MediaTypeRelease:
+			s.Document = layer.Data
+		case trust.MediaTypeSignature:
+			s.Signatures = layer.Data
+		}
+	}
+	return s
 }
