@@ -72,7 +72,13 @@ func shown(s string) string {
 	return s
 }
 
+// maxReference is the length of the longest reference, in bytes: a host, a repository, a tag and a digest, each at its longest.
+const maxReference = 1 << 10
+
 func splitReference(s string) (ref reference, err error) {
+	if len(s) > maxReference {
+		return ref, fmt.Errorf("it has %d bytes, %d are allowed", len(s), maxReference)
+	}
 	scheme, rest, found := strings.Cut(s, "://")
 	if !found {
 		scheme, rest = "", s
@@ -179,6 +185,8 @@ func isLoopback(registry string) bool {
 func checkDigest(s string) error {
 	d := digest.Digest(s)
 	switch err := d.Validate(); {
+	case len(s) > maxReference:
+		return fmt.Errorf("%d bytes are no digest (sha256: and 64 hexadecimal digits in lower case)", len(s))
 	case errors.Is(err, digest.ErrDigestUnsupported), err == nil && d.Algorithm() != digest.SHA256:
 		return fmt.Errorf("digest %q: only sha256 is supported", s)
 	case err != nil:
