@@ -52,7 +52,11 @@
 //
 // # Security
 //
-// Payloads are verified by the hashes that the server announces, so trust in a payload is trust in the server: use https.
+// By default payloads are verified by the hashes that the server announces, so trust in a payload is trust in the server: use
+// https. With WithTrustedKeys it is trust in the publisher: what has no statement signed by a trusted key for this app, channel,
+// architecture and version is refused, an older one is a rollback, and the server's hashes do not count. WithReleaseIndex and
+// WithMaxStaleness notice a server that keeps releases back, WithCUPKeys answers that were changed on the way.
+//
 // Names that a server announces are only ever labels; nothing is written outside the state directory. Credentials given for
 // the Omaha server (WithHTTPClient, WithAuthorization) are sent to no payload host.
 package omahaclient
