@@ -5,10 +5,12 @@ package apply_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,15 +27,19 @@ import (
 func init() { children["updater"] = updater } //nolint:gochecknoinits // before TestMain
 
 // updater is a program that keeps one app up to date, until it is killed. Its arguments are the server's URL, the state
-// directory, the kind of Applier, its path, and the app's version.
+// directory, the kind of Applier, and its path.
 func updater(args []string) error {
-	probe := apply.ProbeFunc(func(context.Context) error { return nil })
+	told := stepping()
+	nothing := func(context.Context) error { return nil }
 	var a apply.Applier
 	switch args[2] {
 	case "binary":
-		a = apply.Binary{Path: args[3], Probe: probe}
+		a = apply.Binary{Path: args[3], Activate: nothing, Probe: apply.Exec(args[3], "probe")}.Stepped(told)
 	default:
-		a = apply.Archive{Dir: args[3], Probe: probe}
+		a = apply.Archive{Dir: args[3], Activate: nothing, Probe: apply.ProbeFunc(func(context.Context) error {
+			_, err := os.Stat(filepath.Join(args[3], "current", "well"))
+			return err
+		})}.Stepped(told)
 	}
 	client, err := omahaclient.New(args[0], omahaclient.WithStateDir(args[1]), omahaclient.WithMachineID(machine),
 		omahaclient.WithSchedule(quick), omahaclient.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))),
@@ -50,7 +56,7 @@ func kills(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("OMAHACLIENT_CRASH_KILLS")
 	if text == "" {
-		return 100
+		return 30 // and one at each step: see TestCrash_everyStep
 	}
 	n, err := strconv.Atoi(text)
 	must(t, err)
@@ -136,6 +142,13 @@ func TestCrash_Binary(t *testing.T) {
 	source := func(version string) []byte {
 		return []byte("#!/bin/sh\necho " + version + "\nexit 0\n" + filler + "# end of " + version + "\n")
 	}
+	runs := func(version string) error {
+		out, err := exec.Command(path).Output()
+		if err == nil && strings.TrimSpace(string(out)) != version {
+			err = fmt.Errorf("it says %q; want %s", out, version)
+		}
+		return err
+	}
 	must(t, os.WriteFile(path, source("1.0.0"), 0o755))
 	crashing(t, "binary", source, path, func() (string, error) {
 		content, err := os.ReadFile(path)
@@ -150,7 +163,7 @@ func TestCrash_Binary(t *testing.T) {
 		if err == nil && info.Mode().Perm() != 0o755 {
 			err = fmt.Errorf("mode %v", info.Mode())
 		}
-		return version, err
+		return version, errors.Join(err, runs(version))
 	})
 	want(t, "files", names(t, dir), ".agent.omahaclient-old agent")
 }
@@ -161,7 +174,7 @@ func TestCrash_Archive(t *testing.T) {
 		for n := range 20 {
 			list = append(list, item{name: fmt.Sprintf("folder%d/file%d", n%4, n), content: strings.Repeat(version+"\n", 500)})
 		}
-		return list
+		return append(list, item{name: "well", content: version})
 	}
 	content := func(version string) []byte { return packed(t, "gzip", tarOf(t, files(version)...)) }
 	must(t, apply.Archive{Dir: dir}.Apply(t.Context(), offer(t, "1.0.0", string(content("1.0.0")))))

@@ -62,7 +62,8 @@ const agentState = "OMAHACLIENT_AGENT_STATE" // names the state directory to an 
 
 // agent is a program that updates itself. Its argument is a server's URL.
 func agent(args []string) error {
-	recovered := apply.Recover(os.Getenv(agentState))
+	told := stepping()
+	recovered := apply.RecoverStepped(os.Getenv(agentState), told)
 	path, err := os.Executable()
 	if err != nil {
 		return err
@@ -93,11 +94,11 @@ func agent(args []string) error {
 	if behaviour == "exits" {
 		b.Restart = apply.RestartExit
 	}
-	return apply.Serve(context.Background(), client, b)
+	return apply.Serve(context.Background(), client, b.Stepped(told))
 }
 
 // supervised starts the agent, again whenever it ends, until the server has what is waited for.
-func (w *world) supervised(path string, until func() bool) (output string) {
+func (w *world) supervised(path string, until func() bool, env ...string) (output string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
@@ -109,6 +110,7 @@ func (w *world) supervised(path string, until func() bool) (output string) {
 		for running.Err() == nil {
 			cmd := exec.CommandContext(running, path, w.URL())
 			cmd.Env = append(os.Environ(), childEnv+"=agent", agentState+"="+w.dir)
+			cmd.Env = append(cmd.Env, env...)
 			cmd.Stdout, cmd.Stderr = &out, &out
 			_ = cmd.Run()
 		}

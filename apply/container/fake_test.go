@@ -259,7 +259,9 @@ func (f *fakeEngine) load(w http.ResponseWriter, r *http.Request) {
 	if f.refused(w, callOf(r)) {
 		return
 	}
-	var list struct{ Manifests []struct{ Digest, Annotations any } }
+	var list struct {
+		Manifests []struct{ Digest, Annotations any }
+	}
 	var manifest struct{ Config struct{ Digest string } }
 	var config struct{ Config v1.DockerOCIImageConfig }
 	blob := func(digest string) []byte { return blobs["blobs/"+strings.Replace(digest, ":", "/", 1)] }
