@@ -95,6 +95,7 @@ type fetchClass struct {
 func fetchClasses() []fetchClass {
 	return []fetchClass{
 		{trust.ErrUntrusted, "verify", omaha.ExitPublicKey},
+		{fetcher.ErrUnsigned, "verify", omaha.ExitPublicKey},
 		{fetcher.ErrDigest, "verify", omaha.ExitHash},
 		{fetcher.ErrSize, "verify", omaha.ExitSize},
 		{fetcher.ErrUnsupportedType, "fetch", omaha.ExitUnsupportedType},
