@@ -107,10 +107,11 @@ func TestVerify_rotationConfirmed(t *testing.T) {
 	dir := t.TempDir()
 	old := index()
 	old.Issued, old.Keys = day(1), public("a", "x")
-	step{"still a", "a", 1, 2, "a", "a", nil}.show(t, dir)
+	step{"a", "a", 1, 0, "a", "a", nil}.show(t, dir)
+	step{"still a", "a", 2, 2, "a", "a", nil}.show(t, dir)
 	_, err := verifier(t, "a").Index(claim(dir), sign(t, old, "a", "x"))
 	must(t, err)
-	step{"x is not in", "a", 2, 3, "", "x", trust.ErrSignature}.show(t, dir)
+	step{"x is not in", "a", 3, 3, "", "x", trust.ErrSignature}.show(t, dir)
 }
 
 func TestIndex_rotation(t *testing.T) {

@@ -110,6 +110,7 @@ func TestVerify_places(t *testing.T) {
 		{"unreachable", []any{errDown}, errDown},
 		{"unreachable and forged", []any{errDown, forged}, errDown},
 		{"forged and unreachable", []any{forged, refused, errDown}, errDown},
+		{"unreachable, and too large", []any{errDown, refused}, errDown},
 		{"unreachable, and signed but refused", []any{errDown, expired}, trust.ErrExpired},
 		{"forged", []any{forged}, trust.ErrSignature},
 		{"too large", []any{refused}, trust.ErrMalformed},
@@ -188,6 +189,21 @@ func numbered(s trust.Statement) trust.Statement {
 	return s
 }
 
+// Of what is signed, the error is returned that came nearest to trust, in whatever order the places are.
+func TestVerify_bestError(t *testing.T) {
+	dir := t.TempDir()
+	_, err := verifier(t, "a").Verify(t.Context(), claim(dir, sign(t, release(), "a")))
+	must(t, err)
+	old := sign(t, with(release(), func(s *trust.Statement) { s.Sequence, s.Version = 4, "1.0.0" }), "a")
+	other := sign(t, with(release(), func(s *trust.Statement) { s.Sequence, s.Version, s.Arch = 6, "1.0.0", "arm64" }), "a")
+	for _, places := range [][]any{{old, other}, {other, old}} {
+		c := claim(dir, places...)
+		c.AppID, c.Version = app, "1.0.0" // an id of another case is the same app's
+		_, err := verifier(t, "a").Verify(t.Context(), c)
+		wantErr(t, err, trust.ErrRollback)
+	}
+}
+
 // Channels have sequences of their own; a statement counts for each that it lists, and AnyArch for each architecture.
 func TestVerify_lines(t *testing.T) {
 	dir := t.TempDir()
@@ -264,7 +280,18 @@ func TestVerify_remembered(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}
 	}
-	_, err = verifier(t, "b").Verify(t.Context(), claim(dir))
+	c = claim(dir, sign(t, with(release(), func(s *trust.Statement) { s.Sequence, s.Version = 6, "3.0.0" }), "a"))
+	c.Version = "3.0.0"
+	for range 2 { // the latest is what is remembered
+		_, err := verifier(t, "a").Verify(t.Context(), c)
+		must(t, err)
+		c.Signed = at()
+	}
+	_, err = verifier(t, "a").Verify(t.Context(), claim(dir))
+	wantErr(t, err, trust.ErrNoStatement)
+	c = claim(dir)
+	c.Version = "3.0.0"
+	_, err = verifier(t, "b").Verify(t.Context(), c)
 	wantErr(t, err, trust.ErrSignature) // a later build trusts other keys
 }
 
