@@ -15,8 +15,8 @@ func index() trust.Index {
 		Heads: []trust.Head{
 			{App: app, Channel: "stable", Arch: "amd64", Version: "2.0.0", Sequence: 5},
 			{App: app, Channel: "beta", Arch: trust.AnyArch, Version: "3.0.0", Sequence: 9},
-			{App: app, Channel: "", Arch: "amd64", Version: "1.0.0", Sequence: 2},
 			{App: app, Channel: "", Arch: trust.AnyArch, Version: "1.1.0", Sequence: 3},
+			{App: app, Channel: "", Arch: "amd64", Version: "1.0.0", Sequence: 2},
 		},
 	}
 }

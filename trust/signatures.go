@@ -101,10 +101,7 @@ func split(file []byte) ([][]byte, error) {
 
 // block is one signature in the form that the library reads.
 func block(lines [4]string) []byte {
-	for i := range lines {
-		lines[i] = strings.TrimSuffix(lines[i], "\r")
-	}
-	// The library wants the comment's space, even where the comment is empty; the comment is not signed.
+	// The library wants the comment's space, even where the comment is empty; the comment is not signed. Windows' line ends it knows.
 	lines[0] = untrustedPrefix + " " + strings.TrimPrefix(lines[0], untrustedPrefix)
 	return []byte(strings.Join(lines[:], "\n") + "\n")
 }

@@ -147,9 +147,11 @@ func TestVerify_boundedPlaces(t *testing.T) {
 func TestVerify_canceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := verifier(t, "a").Verify(ctx, claim(t.TempDir(), ctx.Err()))
-	if !errors.Is(err, context.Canceled) || errors.Is(err, trust.ErrUntrusted) {
-		t.Errorf("error %v", err)
+	for _, place := range []any{ctx.Err(), sign(t, release(), "x"), sign(t, with(release(), func(s *trust.Statement) { s.Expires = day(1) }), "a")} {
+		_, err := verifier(t, "a").Verify(ctx, claim(t.TempDir(), place))
+		if !errors.Is(err, context.Canceled) || errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("error %v", err)
+		}
 	}
 }
 
