@@ -230,6 +230,7 @@ func TestNewCosign_refuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	big, _ := pem.Decode([]byte(newSigner(t).pem)) // a good one, but for what it says to be
 	block := func(kind string, der []byte) []string {
 		return []string{string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))}
 	}
@@ -237,7 +238,7 @@ func TestNewCosign_refuses(t *testing.T) {
 		"nothing":         nil,
 		"an empty text":   {""},
 		"a path":          {"cosign.pub"},
-		"a private key":   block("ENCRYPTED SIGSTORE PRIVATE KEY", der),
+		"a private key":   block("ENCRYPTED SIGSTORE PRIVATE KEY", big.Bytes),
 		"no key":          block("PUBLIC KEY", []byte("x")),
 		"a small RSA key": block("PUBLIC KEY", der),
 		"one bad of two":  {newSigner(t).pem, "x"},

@@ -205,6 +205,13 @@ func TestOCI_Attached_underAttack(t *testing.T) {
 			}
 			return list(h.Attach("ns/app", img.Manifest, a))
 		}, slices.Repeat([]string{"x"}, 32), nil},
+		{"layers too large together", func(h *hub, img testregistry.Image) testregistry.Front {
+			a := paper("first")
+			for range 3 {
+				a.Layers = append(a.Layers, testregistry.Layer{Content: noise(1, 400_000)})
+			}
+			return list(h.Attach("ns/app", img.Manifest, a))
+		}, []string{}, fetcher.ErrSize},
 		{"a corrupt layer", always("/blobs/", testregistry.Corrupt()), []string{}, fetcher.ErrDigest},
 		{"a corrupt manifest", always("/manifests/", testregistry.Corrupt()), []string{}, fetcher.ErrDigest},
 		{"a layer that goes on", always("/blobs/", testregistry.Edit(func(h http.Header, b []byte) []byte {
@@ -253,7 +260,11 @@ func TestOCI_Attached_underAttack(t *testing.T) {
 			if errors.Is(c.is, fetcher.ErrTooSlow) {
 				o.StallTimeout = 300 * time.Millisecond
 			}
-			got, err := o.Attached(t.Context(), src, statementType, 1000)
+			limit := int64(1000)
+			if c.name == "layers too large together" {
+				limit = 500_000
+			}
+			got, err := o.Attached(t.Context(), src, statementType, limit)
 			if !slices.Equal(texts(got), c.want) {
 				t.Errorf("got %q", texts(got))
 			}

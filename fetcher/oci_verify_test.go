@@ -255,7 +255,7 @@ func TestOCI_asksAnyVerifier(t *testing.T) {
 		for a, err := range image.Tagged(ctx, "extra", 1000) {
 			seen = append(seen, fmt.Sprintf("%s %v", a.Layers[0].Data, err))
 		}
-		for a, err := range image.Tagged(ctx, "../x", 1000) {
+		for a, err := range image.Tagged(ctx, "../blobs/x", 1000) {
 			if err == nil {
 				t.Errorf("got %+v", a)
 			}
@@ -276,6 +276,9 @@ func TestOCI_asksAnyVerifier(t *testing.T) {
 	if got.Digest != index.Digest.String() || got.MediaType != index.MediaType || got.Reference != h.ref("ns/app", index) ||
 		string(got.Content) != string(h.Manifest("ns/app", index.Digest.String())) {
 		t.Errorf("got %+v", got)
+	}
+	if asked := h.asked("/blobs/x"); len(asked) != 0 {
+		t.Errorf("it asked for %q", asked)
 	}
 	if len(claims) != 3 { // by the registry, by the last that it yielded, and by all that were kept
 		t.Errorf("it was asked %d times", len(claims))
