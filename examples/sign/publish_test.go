@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/fetcher"
+	"github.com/nebraska/omahaclient/internal/testregistry"
 	"github.com/nebraska/omahaclient/internal/testserver"
 	"github.com/nebraska/omahaclient/trust"
 )
@@ -154,6 +156,15 @@ func TestPublishing_refusesWhatWasNotSigned(t *testing.T) {
 			m.upload("1.1.0", statement, statement+".minisig")
 			m.offer("1.1.0")
 		}, trust.ErrMismatch, 18},
+		{"a host that answers for the payload alone", func(m *market) {
+			m.server.Payloads.FailFunc(func(r testserver.FileRequest) testserver.FileFault {
+				if strings.HasSuffix(r.Path, trust.ReleaseSuffix) {
+					return testserver.FileFault{Status: 500}
+				}
+				return testserver.FileFault{}
+			})
+			m.offer("1.0.0")
+		}, nil, 9},
 		{"a stranger's signature", func(m *market) {
 			m.key("stranger")
 			m.sign("1.0.0", "1", "-key", "stranger.key", payload)
@@ -166,7 +177,7 @@ func TestPublishing_refusesWhatWasNotSigned(t *testing.T) {
 			trusting := omahaclient.WithTrustedKeys(m.key("k"))
 			m.put(payload, "one")
 			tc.publish(m)
-			if version, err := m.round(trusting); version != "0.0.0" || !errors.Is(err, tc.want) {
+			if version, err := m.round(trusting); version != "0.0.0" || err == nil || tc.want != nil && !errors.Is(err, tc.want) {
 				t.Errorf("%s runs: %v, want %v", version, err, tc.want)
 			}
 			instance, _ := m.server.Instance(app, "machine")
@@ -175,6 +186,43 @@ func TestPublishing_refusesWhatWasNotSigned(t *testing.T) {
 				t.Errorf("the server was told %+v, want code %d", last, tc.code)
 			}
 		})
+	}
+}
+
+// What attach's commands do, and a client that looks for it in the registry.
+func TestPublishing_ofAnImage(t *testing.T) {
+	m := newMarket(newPublisher(t), onSockets)
+	m.key("k")
+	registry := testregistry.New()
+	host := httptest.NewServer(registry)
+	defer host.Close()
+	pushed := registry.PushImage("ns/app", "linux/amd64", []byte("a layer"))
+	repository := strings.TrimPrefix(host.URL, "http://") + "/ns/app"
+	reference := repository + "@" + pushed.Manifest.Digest.String()
+	m.ok(releaseOf("-arch", "all", "-version", "1.5.0", "-sequence", "1", "-key", "k.key", "-image", reference)...)
+	name := "app-1.5.0" + trust.ReleaseSuffix
+	registry.Attach("ns/app", pushed.Manifest, testregistry.Artifact{Type: trust.ArtifactType, Layers: []testregistry.Layer{
+		{MediaType: trust.MediaTypeRelease, Content: m.get(name)}, {MediaType: trust.MediaTypeSignature, Content: m.get(name + ".minisig")},
+	}})
+	m.group.Publish(testserver.Release{Version: "1.5.0", Image: reference})
+	const imageType = "application/vnd.oci.image"
+	options := append(m.options("", omahaclient.WithTrustedKeys(string(m.get("k.pub"))), omahaclient.WithPayloadType(imageType)),
+		omahaclient.WithFetcher(imageType, fetcher.OCI{Platform: "linux/amd64", MirrorsDir: os.DevNull}))
+	client, err := omahaclient.New(m.server.URL(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for offer := range client.UpdatesOnce(ctx) {
+		if got := offer.Payloads[0].Reference; got != reference {
+			t.Errorf("offered: %s, want %s", got, reference)
+		}
+		_ = offer.Ack(nil)
+	}
+	if version := client.Status()[0].Version; version != "1.5.0" || client.Err() != nil {
+		t.Errorf("%s runs: %v", version, client.Err())
 	}
 }
 
@@ -223,4 +271,27 @@ func TestInterop_minisignsOwnFiles(t *testing.T) {
 	p.put(payload, "new")
 	p.ok(releaseOf("-sequence", "1", "-key", key+".key", payload)...)
 	p.ok("verify", "-pub", key+".pub", statement)
+}
+
+// What this tool writes is, byte for byte, what docs/trust.md shows, signatures included.
+func TestInterop_trustsVectors(t *testing.T) {
+	vectors, err := filepath.Abs(filepath.Join("..", "..", "trust", "testdata", "vectors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t)
+	p.now = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	p.put("update.gz", "the update\n")
+	p.put("notes.txt", "what is new\n")
+	p.ok("release", "-app", "{E96281A6-D1AF-4BDE-9A0A-97B76E56DC57}", "-channel", "stable", "-channel", "beta", "-arch", "amd64", "-version", "2.0.0",
+		"-sequence", "5", "-days", "30", "-key", filepath.Join(vectors, "a.key"), "update.gz", "notes.txt")
+	for _, name := range []string{"update.gz.release.json", "update.gz.release.json.minisig"} {
+		if got, want := string(p.get(name)), string(p.get(filepath.Join(vectors, name))); got != want {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, got, want)
+		}
+	}
+	for name, key := range map[string]string{"update.gz": "a", "rotation": "a", "image": "b"} {
+		p.ok("verify", "-no-files", "-pub", filepath.Join(vectors, key+".pub"), filepath.Join(vectors, name+trust.ReleaseSuffix))
+	}
+	p.ok("verify", "-pub", filepath.Join(vectors, "a.pub"), filepath.Join(vectors, "index.json"))
 }

@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/internal/testserver"
+	"github.com/nebraska/omahaclient/trust"
 )
 
 // walk is docs/publishing.md, followed to the letter by somebody who has a Nebraska and a host for files.
@@ -321,4 +323,19 @@ func TestNebraska_isStrict(t *testing.T) {
 
 func newNebraska(token string) *nebraska {
 	return &nebraska{token: token, omaha: testserver.New(), apps: map[string]bool{}, packages: map[string]map[string]any{}}
+}
+
+// What the page says about refusals is what the client says.
+func TestPublishing_quotesTheClient(t *testing.T) {
+	page, err := os.ReadFile(root + "/docs/publishing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, refusal := range []error{
+		trust.ErrNoStatement, trust.ErrSignature, trust.ErrMismatch, trust.ErrRollback, trust.ErrExpired, fetcher.ErrDigest,
+	} {
+		if words := strings.TrimPrefix(refusal.Error(), "not trusted: "); !strings.Contains(string(page), "| "+words) {
+			t.Errorf("%q is not in the table", words)
+		}
+	}
 }
