@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -302,6 +303,11 @@ func packed(t testing.TB, format, content string) []byte {
 }
 
 func FuzzArchive(f *testing.F) {
+	// A run writes files and waits for the disk, thousands of them make an input smaller: by default each new one gets a minute
+	// of that, and the whole time is over before a second one is looked for.
+	if limit := flag.Lookup("test.fuzzminimizetime"); limit.Value.String() == limit.DefValue {
+		must(f, limit.Value.Set("1x"))
+	}
 	for _, tc := range hostile(f) {
 		if len(tc[0]) < 1<<16 {
 			f.Add([]byte(tc[0]))

@@ -47,7 +47,7 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 	for _, app := range client.Status() {
 		turn := run.turn(app.AppID)
 		turn <- struct{}{} // before the first offer can take it
-		run.resuming.Go(func() { run.resume(app.AppID, turn) })
+		run.resuming.Go(func() { run.resume(app.AppID, turn) }) //nolint:contextcheck // it has the stream's
 	}
 	for offer := range client.Updates(ctx) {
 		turn := run.turn(offer.AppID)

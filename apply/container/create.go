@@ -80,7 +80,8 @@ func (e *engine) shared(ctx context.Context, now *container.InspectResponse) err
 	}
 	for _, c := range list.Items {
 		if to := container.NetworkMode(c.HostConfig.NetworkMode).ConnectedContainer(); to == now.ID || to == e.s.Name {
-			return fmt.Errorf("container %s uses its network, and would lose it: give both a network of their own, or update both by apply.Command", c.ID[:min(12, len(c.ID))])
+			return fmt.Errorf("container %s uses its network, and would lose it: give both a network of their own, or update both by apply.Command",
+				c.ID[:min(12, len(c.ID))])
 		}
 	}
 	return nil

@@ -85,7 +85,7 @@ func (e *engine) settle(ctx context.Context, digest string) (going bool, err err
 		return true, nil
 	}
 	if err := e.s.healthy(ctx, e, theNew); err == nil {
-		e.retire(ctx, e.old(), e.s.Name)
+		_ = e.retire(ctx, e.old()) // or by the next update
 		return false, nil
 	}
 	if ctx.Err() != nil {
@@ -180,15 +180,19 @@ func (e *engine) back(ctx context.Context) error {
 		return err
 	}
 	if old == nil { // it never lost its name, and was not stopped
-		e.retire(ctx, e.new(), e.s.Name)
-		return e.start(ctx, e.s.Name)
+		return errors.Join(e.start(ctx, e.s.Name), e.retire(ctx, e.new()))
 	}
+	image := e.imageOf(ctx, e.s.Name)
 	if now != nil {
-		if err := e.retire(ctx, e.s.Name, e.old()); err != nil {
+		if err := e.remove(ctx, e.s.Name); err != nil {
 			return errors.Join(err, e.start(ctx, e.old())) // better under another name than not at all
 		}
 	}
-	return errors.Join(e.putBack(ctx), e.retire(ctx, e.new(), e.s.Name))
+	if err := e.putBack(ctx); err != nil {
+		return err
+	}
+	e.forget(ctx, image)
+	return e.remove(ctx, e.new())
 }
 
 // putBack starts the old container, and then gives it its name.
@@ -233,17 +237,22 @@ func (e *engine) remove(ctx context.Context, name string) error {
 	return fmt.Errorf("remove container %s: %w", name, err)
 }
 
-// retire removes a container, and its image where that came by a Service and is not that of other.
-func (e *engine) retire(ctx context.Context, name, other string) error {
+// retire removes a container that the service does not need any more, and its image.
+func (e *engine) retire(ctx context.Context, name string) error {
 	image := e.imageOf(ctx, name)
-	keep := e.imageOf(ctx, other)
 	if err := e.remove(ctx, name); err != nil {
 		return err
 	}
-	if strings.HasPrefix(image, imageName(e.s.Name, "")) && image != keep {
-		_, _ = e.ImageRemove(ctx, image, client.ImageRemoveOptions{}) // that another container uses stays
-	}
+	e.forget(ctx, image)
 	return nil
+}
+
+// forget removes an image that came by a Service, unless the service's container has it. One that another container uses
+// stays, too.
+func (e *engine) forget(ctx context.Context, image string) {
+	if strings.HasPrefix(image, imageName(e.s.Name, "")) && image != e.imageOf(ctx, e.s.Name) {
+		_, _ = e.ImageRemove(ctx, image, client.ImageRemoveOptions{}) // once more after the next update of the same version
+	}
 }
 
 // imageOf returns the name of a container's image; "" where it cannot be told.

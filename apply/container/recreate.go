@@ -61,11 +61,12 @@ func config(now *container.InspectResponse, image imageDefaults) *container.Conf
 	if slices.Equal(c.Cmd, image.Cmd) {
 		c.Cmd = nil
 	}
-	if slices.Equal(c.Entrypoint, image.Entrypoint) {
+	switch {
+	case slices.Equal(c.Entrypoint, image.Entrypoint):
 		c.Entrypoint = nil
-	} else if len(c.Entrypoint) == 0 {
+	case len(c.Entrypoint) == 0:
 		c.Entrypoint = []string{""} // taken away from the image, as --entrypoint "" does
-	} else if c.Cmd == nil && len(now.Config.Cmd) > 0 {
+	case c.Cmd == nil && len(now.Config.Cmd) > 0:
 		c.Cmd = slices.Clone(now.Config.Cmd) // an entrypoint of its own takes no command of the image's
 	}
 	if c.WorkingDir == image.WorkingDir {

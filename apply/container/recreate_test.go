@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/moby/docker-image-spec/specs-go/v1"
+	v1 "github.com/moby/docker-image-spec/specs-go/v1"
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
@@ -221,7 +221,7 @@ func equal(t *testing.T, what string, got, want any) {
 		return
 	}
 	wanted := strings.Split(string(b), "\n")
-	for _, line := range strings.Split(string(a), "\n") {
+	for line := range strings.SplitSeq(string(a), "\n") {
 		if !slices.Contains(wanted, line) {
 			t.Errorf("%s: has %s", what, line)
 		}

@@ -93,7 +93,7 @@ func (s Service) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error
 	if err := s.healthy(ctx, e, theNew); err != nil {
 		return e.rollBack(ctx, err, omaha.ExitRolledBack)
 	}
-	e.retire(ctx, e.old(), e.s.Name) // where that fails, the next update does it: the new one runs and is well
+	_ = e.retire(ctx, e.old()) // where that fails, the next start of Serve does it: the new one runs and is well
 	return nil
 }
 

@@ -1,0 +1,470 @@
+package container_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/go-units"
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/nebraska/omahaclient/apply"
+	"github.com/nebraska/omahaclient/apply/container"
+)
+
+func init() { children["apply"] = child } //nolint:gochecknoinits // before TestMain
+
+// child applies one image. Its arguments are the engine's address, the image's layout, digest and version, the folder of
+// the container's socket, and the number of the engine's change after which it dies.
+func child(args []string) error {
+	calls := 0
+	c, err := client.New(client.WithHost(args[0]), client.WithHTTPResponseHook(func(r *http.Response) {
+		if r.Request.Method == http.MethodGet || r.Request.Method == http.MethodHead {
+			return
+		}
+		if calls++; strconv.Itoa(calls) == args[5] {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return service(c, answers(args[4], args[3])).Apply(context.Background(), offer(image{args[1], args[2]}, args[3]))
+}
+
+func service(c *client.Client, p apply.Probe) container.Service {
+	return container.Service{Name: "web", Client: c, Probe: p, Stays: 10 * time.Millisecond, Stop: time.Second}
+}
+
+// podman starts a podman of this test's own and returns its address.
+func podman(t *testing.T) (string, *client.Client) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "omahac") //nolint:usetesting // short, for a socket
+	must(t, err)
+	return podmanIn(t, dir)
+}
+
+// podmanIn is podman with all that is its own in a folder.
+func podmanIn(t *testing.T, dir string) (string, *client.Client) {
+	t.Helper()
+	must(t, os.MkdirAll(dir, 0o755))
+	global := []string{
+		"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
+		"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs",
+	}
+	address := "unix://" + filepath.Join(dir, "sock")
+	var log bytes.Buffer
+	cmd := exec.Command("podman", append(global, "system", "service", "--time", "0", address)...)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		out, err := exec.Command("podman", append(global, "rm", "--all", "--force", "--time", "0")...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+		os.RemoveAll(dir)
+		if t.Failed() {
+			t.Logf("podman: %s", &log)
+		}
+	})
+	c, err := client.New(client.WithHost(address))
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	for limit := time.After(time.Minute); ; {
+		if _, err := c.Ping(t.Context(), client.PingOptions{}); err == nil {
+			return address, c
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("podman ended: %v: %s", err, &log)
+		case <-limit:
+			t.Fatalf("podman does not answer: %s", &log)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// ready reports whether there is a podman to test with. Where CI says that there must be, its absence is a failure.
+func ready(t *testing.T) bool {
+	t.Helper()
+	for _, name := range []string{"podman", "runc"} {
+		if _, err := exec.LookPath(name); err != nil || os.Geteuid() != 0 {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%s: as root, apt-get install -y podman runc (%v)", name, err)
+			}
+			fmt.Fprintf(os.Stderr, "NOT TESTED, %s needs root, podman and runc (apt-get install -y podman runc)\n", t.Name())
+			return false
+		}
+	}
+	return true
+}
+
+// program builds what the images hold.
+func program(t *testing.T) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "web")
+	cmd := exec.Command("go", "build", "-o", path, "./testdata/web")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	content, err := os.ReadFile(path)
+	must(t, err)
+	return content
+}
+
+// build makes an image's layout.
+func build(t *testing.T, program []byte, version string, env ...string) image {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755))
+	blob := func(content []byte) map[string]any {
+		sum := sha256.Sum256(content)
+		name := hex.EncodeToString(sum[:])
+		must(t, os.WriteFile(filepath.Join(dir, "blobs", "sha256", name), content, 0o644))
+		return map[string]any{"digest": "sha256:" + name, "size": len(content)}
+	}
+	object := func(v any) map[string]any {
+		content, err := json.Marshal(v)
+		must(t, err)
+		return blob(content)
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	must(t, w.WriteHeader(&tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755}))
+	must(t, w.WriteHeader(&tar.Header{Name: "web", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))}))
+	w.Write(program)
+	must(t, w.Close())
+	l := blob(layer.Bytes())
+	l["mediaType"] = "application/vnd.oci.image.layer.v1.tar"
+	c := object(map[string]any{
+		"architecture": "amd64", "os": "linux",
+		"config": map[string]any{"Env": append([]string{"VERSION=" + version}, env...), "Entrypoint": []string{"/web"}, "Labels": map[string]string{"image": version}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{l["digest"]}},
+	})
+	c["mediaType"] = "application/vnd.oci.image.config.v1+json"
+	m := object(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": c, "layers": []any{l}})
+	m["mediaType"] = "application/vnd.oci.image.manifest.v1+json"
+	m["annotations"] = map[string]string{"org.opencontainers.image.ref.name": "localhost/web:" + version}
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "manifests": []any{m}})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "index.json"), index, 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644))
+	return image{dir, m["digest"].(string)}
+}
+
+// first starts the container on its first image, as its user did.
+func first(t *testing.T, c *client.Client, i image, version string) (data string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	must(t, w.AddFS(os.DirFS(i.layout)))
+	must(t, w.Close())
+	r, err := c.ImageLoad(t.Context(), &b)
+	must(t, err)
+	said, err := io.ReadAll(r)
+	must(t, err)
+	r.Close()
+	data, err = os.MkdirTemp("", "data") //nolint:usetesting // short, for a socket
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(data) })
+	must(t, os.WriteFile(filepath.Join(data, "kept"), []byte("kept"), 0o644))
+	_, err = c.ContainerCreate(t.Context(), client.ContainerCreateOptions{
+		Name:   "web",
+		Config: &api.Config{Image: "localhost/web:" + version, Env: []string{"OWN=mine"}, Labels: map[string]string{"owner": "me"}},
+		HostConfig: &api.HostConfig{
+			NetworkMode: "host", Binds: []string{data + ":/data"},
+			Resources: api.Resources{Ulimits: []*units.Ulimit{{Name: "nofile", Soft: 1024, Hard: 1024}, {Name: "nproc", Soft: 1024, Hard: 1024}}},
+		},
+	})
+	if err != nil {
+		t.Fatalf("%v; the load said %s", err, said)
+	}
+	_, err = c.ContainerStart(t.Context(), "web", client.ContainerStartOptions{})
+	must(t, err)
+	must(t, answers(data, version).Probe(t.Context()))
+	return data
+}
+
+// answers is well when the container of this version answers, with its own environment and data.
+func answers(data, version string) apply.Probe {
+	return apply.ProbeFunc(func(ctx context.Context) error {
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(data, "socket-"+version))
+		}}
+		hc := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+		var last error
+		for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit) && ctx.Err() == nil; {
+			resp, err := hc.Get("http://web/")
+			if err == nil {
+				text, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if want := version + " mine kept"; err != nil || string(text) != want {
+					return fmt.Errorf("answer %q, %w; want %q", text, err, want)
+				}
+				return nil
+			}
+			last = err
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		return last
+	})
+}
+
+func only(t *testing.T, c *client.Client) *api.InspectResponse {
+	t.Helper()
+	for _, name := range []string{"web-omahaclient-old", "web-omahaclient-new"} {
+		if _, err := c.ContainerInspect(t.Context(), name, client.ContainerInspectOptions{}); !errdefs.IsNotFound(err) {
+			t.Errorf("container %s is left: %v", name, err)
+		}
+	}
+	r, err := c.ContainerInspect(t.Context(), "web", client.ContainerInspectOptions{})
+	must(t, err)
+	if !r.Container.State.Running {
+		t.Errorf("it does not run: %+v", r.Container.State)
+	}
+	return &r.Container
+}
+
+func TestService(t *testing.T) {
+	if !ready(t) {
+		return
+	}
+	_, c := podman(t)
+	web := program(t)
+	data := first(t, c, build(t, web, "1.0.0"), "1.0.0")
+	sick := apply.ProbeFunc(func(context.Context) error { return errors.New("sick") })
+
+	must(t, service(c, answers(data, "2.0.0")).Apply(t.Context(), offer(build(t, web, "2.0.0"), "2.0.0")))
+	now := only(t, c)
+	if l := now.Config.Labels; l["owner"] != "me" || l["image"] != "2.0.0" {
+		t.Errorf("labels %v", l)
+	}
+	for _, tc := range []struct {
+		name, version string
+		env           []string
+		probe         apply.Probe
+		ctx           func() context.Context
+		code          int
+	}{
+		{"crashes", "3.0.0", []string{"BEHAVIOUR=crash"}, nil, t.Context, 44},
+		{"is not well", "4.0.0", nil, sick, t.Context, 44},
+		{"interrupted", "5.0.0", nil, apply.ProbeFunc(func(ctx context.Context) error { return context.Canceled }), func() context.Context {
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			t.Cleanup(cancel)
+			return ctx
+		}, -1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := service(c, tc.probe).Apply(tc.ctx(), offer(build(t, web, tc.version, tc.env...), tc.version))
+			if err == nil || tc.code >= 0 && code(err) != tc.code {
+				t.Errorf("error %v, code %d; want %d", err, code(err), tc.code)
+			}
+			must(t, answers(data, "2.0.0").Probe(t.Context()))
+			if id := only(t, c).ID; id != now.ID {
+				t.Errorf("container %s; want %s", id, now.ID)
+			}
+		})
+	}
+	err := container.Service{Name: "other", Client: c}.Apply(t.Context(), offer(build(t, web, "2.0.0"), "2.0.0"))
+	if code(err) != 5 || !strings.Contains(fmt.Sprint(err), "no such container") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestCrash_Service(t *testing.T) {
+	if !ready(t) {
+		return
+	}
+	address, c := podman(t)
+	web := program(t)
+	images := map[string]image{}
+	for _, version := range []string{"1.0.0", "2.0.0"} {
+		images[version] = build(t, web, version)
+	}
+	data := first(t, c, images["1.0.0"], "1.0.0")
+	kills := 14
+	if text := os.Getenv("OMAHACLIENT_CRASH_KILLS"); text != "" {
+		n, err := strconv.Atoi(text)
+		must(t, err)
+		kills = max(n/10, 1) // an engine takes its time
+	}
+	self, err := os.Executable()
+	must(t, err)
+	current, next := "1.0.0", "2.0.0"
+	typical, updates, down := 2*time.Second, 0, 0
+	for n := range kills {
+		after := n%11 + 1 // there are eight changes in an update
+		if n > 11 {
+			after = 0 // at random
+		}
+		cmd := exec.Command(self, address, images[next].layout, images[next].digest, next, data, strconv.Itoa(after))
+		cmd.Env = append(os.Environ(), childEnv+"=apply")
+		var out bytes.Buffer
+		cmd.Stderr = &out
+		must(t, cmd.Start())
+		started := time.Now()
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		killed := true
+		select {
+		case err := <-ended:
+			if killed = cmd.ProcessState.ExitCode() < 0; !killed {
+				must(t, errors.Join(err, ctxError(out.String(), err)))
+				typical = time.Since(started)
+			}
+		case <-moment(after, typical):
+			cmd.Process.Kill()
+			<-ended
+			typical += typical / 20
+		}
+		if killed {
+			there := 0
+			for _, name := range []string{"web", "web-omahaclient-old", "web-omahaclient-new"} {
+				if _, err := c.ContainerInspect(t.Context(), name, client.ContainerInspectOptions{}); err == nil {
+					there++
+				}
+			}
+			if there == 0 {
+				t.Fatalf("kill %d: no container is left", n)
+			}
+			r, err := c.ContainerInspect(t.Context(), "web", client.ContainerInspectOptions{})
+			if err != nil || !r.Container.State.Running {
+				down++
+			}
+			must(t, service(c, nil).Recover(t.Context()))
+			must(t, either(t, answers(data, current), answers(data, next)))
+			continue
+		}
+		must(t, answers(data, next).Probe(t.Context()))
+		only(t, c)
+		updates++
+		current, next = next, current
+	}
+	must(t, service(c, answers(data, next)).Apply(t.Context(), offer(images[next], next))) // the next start settles it
+	must(t, answers(data, next).Probe(t.Context()))
+	only(t, c)
+	t.Logf("%d kills, %d updates, %d times neither ran at the kill", kills, updates, down)
+}
+
+// either waits until one of two probes is well.
+func either(t *testing.T, a, b apply.Probe) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	results := make(chan error, 2)
+	for _, p := range []apply.Probe{a, b} {
+		go func() { results <- p.Probe(ctx) }()
+	}
+	first := <-results
+	if first == nil {
+		cancel()
+	}
+	second := <-results
+	if first == nil || second == nil {
+		return nil
+	}
+	return errors.Join(first, second)
+}
+
+// moment is some time within a typical update; never for one that dies at a call.
+func moment(after int, typical time.Duration) <-chan time.Time {
+	if after > 0 {
+		return nil
+	}
+	return time.After(rand.N(typical))
+}
+
+func ctxError(out string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(out)
+}
+
+// On a disk that is full, whatever is left of it, the old container goes on; with room again, the update comes.
+func TestService_diskFull(t *testing.T) {
+	if !ready(t) {
+		return
+	}
+	dir, err := os.MkdirTemp("", "omahad") //nolint:usetesting // short, for a socket
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=96m"))
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	_, c := podmanIn(t, filepath.Join(dir, "p"))
+	web := program(t)
+	data := first(t, c, build(t, web, "1.0.0"), "1.0.0")
+	id := only(t, c).ID
+	second := build(t, web, "2.0.0")
+	failed := 0
+	for _, left := range []int64{0, 64 << 10, int64(len(web)) / 2, int64(len(web)) * 3 / 2, int64(len(web)) * 5 / 2} {
+		filler := filepath.Join(dir, "filler")
+		fill(t, filler, dir, left)
+		err := service(c, answers(data, "2.0.0")).Apply(t.Context(), offer(second, "2.0.0"))
+		must(t, os.Remove(filler))
+		if err == nil {
+			must(t, answers(data, "2.0.0").Probe(t.Context()))
+			break
+		}
+		failed++
+		if code(err) != 5 && code(err) != 44 {
+			t.Errorf("%d bytes left: code %d: %v", left, code(err), err)
+		}
+		t.Logf("%d bytes left: code %d: %.200v", left, code(err), err)
+		must(t, answers(data, "1.0.0").Probe(t.Context()))
+		if now := only(t, c).ID; now != id {
+			t.Errorf("%d bytes left: container %s; want %s", left, now, id)
+		}
+	}
+	if failed < 3 {
+		t.Errorf("%d sizes were too small; want 3 at least", failed)
+	}
+	must(t, service(c, answers(data, "2.0.0")).Apply(t.Context(), offer(second, "2.0.0")))
+	only(t, c)
+}
+
+// fill leaves some bytes of a disk.
+func fill(t *testing.T, file, disk string, left int64) {
+	t.Helper()
+	var s syscall.Statfs_t
+	must(t, syscall.Statfs(disk, &s))
+	f, err := os.Create(file)
+	must(t, err)
+	defer f.Close()
+	chunk := make([]byte, 64<<10)
+	for n := int64(s.Bavail)*s.Bsize - left; n > 0; n -= int64(len(chunk)) {
+		if _, err := f.Write(chunk); errors.Is(err, syscall.ENOSPC) {
+			return
+		}
+	}
+}

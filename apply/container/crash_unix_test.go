@@ -35,6 +35,8 @@ const (
 	imageType = "application/vnd.oci.image"
 )
 
+func init() { children["serving"] = serving } //nolint:gochecknoinits // before TestMain
+
 // loaded is an image that is there already.
 type loaded image
 
