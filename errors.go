@@ -73,6 +73,9 @@ func codeOf(err error) omaha.ExitCode {
 
 // fetchError classifies what ended a fetch: whose fault it is decides the code and whether the release backs off.
 func fetchError(appID string, err error) (e *Error, release bool) {
+	if errors.As(err, new(*undecidedError)) {
+		return &Error{Op: "verify", AppID: appID, Code: omaha.ExitTransfer, Err: err}, false
+	}
 	for _, class := range fetchClasses() {
 		if errors.Is(err, class.is) {
 			return &Error{Op: class.op, AppID: appID, Code: class.code, Err: err}, true

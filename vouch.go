@@ -42,7 +42,11 @@ func (c *Client) vouch(ctx context.Context, a *app, u *state.Update, list []fetc
 		return p, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("verify version %s: %w", u.Version, err)
+		err = fmt.Errorf("verify version %s: %w", u.Version, err)
+		if !errors.Is(err, trust.ErrUntrusted) {
+			err = &undecidedError{err}
+		}
+		return nil, err
 	}
 	vouched, err := pin(list, release, u.Version)
 	if err != nil {
@@ -52,6 +56,12 @@ func (c *Client) vouch(ctx context.Context, a *app, u *state.Update, list []fetc
 		"where", release.Where, "payloads", len(vouched), "left_out", len(list)-len(vouched))
 	return vouched, nil
 }
+
+// undecidedError is why it could not be found out whether a release is the publisher's. Whatever else it wraps (a document of the wrong
+// size, say) speaks of what was asked, and is no fault of the release's.
+type undecidedError struct{ error }
+
+func (e *undecidedError) Unwrap() error { return e.error }
 
 var errVouchPatience = fmt.Errorf("what proves the release did not come within %v", vouchPatience)
 
