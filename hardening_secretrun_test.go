@@ -30,7 +30,7 @@ import (
 var (
 	given = []string{
 		"user", "password", "path", "query", "header", "bearer", "cookie", "jar", "proxy-user", "proxy-password",
-		"file-header", "file-cookie", "registry-user", "registry-password",
+		"file-header", "file-cookie", "registry-user", "registry-password", "index-user", "index-password", "index-query",
 	}
 	received = []string{"url-user", "url-password", "url-query", "name-query", "metadata", "redirect"}
 )
@@ -52,6 +52,7 @@ type turncoat struct {
 
 	mu     sync.Mutex // guards what follows
 	answer http.HandlerFunc
+	asked  int
 	seen   seen
 	bodies strings.Builder
 }
@@ -68,6 +69,7 @@ func (c *turncoat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(strings.NewReader(string(body)))
 	c.mu.Lock()
 	answer := c.answer
+	c.asked++
 	c.seen.note(r)
 	c.bodies.Write(body)
 	c.mu.Unlock()
@@ -81,6 +83,12 @@ func (c *turncoat) turn(answer http.HandlerFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answer = answer
+}
+
+func (c *turncoat) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
 }
 
 func (c *turncoat) host() string { return strings.TrimPrefix(c.URL, "http://") }

@@ -22,7 +22,7 @@ func oldServer(t *testing.T, version uint16) (server *httptest.Server, requests 
 	t.Helper()
 	requests = new(atomic.Int32)
 	server = httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
-	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version} //nolint:gosec // an old server is what this is about
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	t.Cleanup(server.Close)

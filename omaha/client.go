@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 const (
@@ -124,11 +122,8 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	const want = "want an absolute URL such as https://updates.example.com/v1/update/"
 	u, err := url.Parse(endpoint)
 	if err != nil {
-		var inner *url.Error
-		if errors.As(err, &inner) {
-			err = inner.Err
-		}
-		return nil, fmt.Errorf("endpoint: %s: %s", secrets.URLs(err.Error()), want)
+		// Not shown is what url.Parse says: the beginning of a password with a slash in it is a wrong port to it.
+		return nil, fmt.Errorf("endpoint: it cannot be parsed: escape (%%2F for a slash) what is special in its user, password or query: %s", want)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return nil, fmt.Errorf("endpoint %q: %s", shownURL(u), want)

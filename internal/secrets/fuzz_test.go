@@ -18,7 +18,8 @@ func FuzzSet(f *testing.F) {
 		var s secrets.Set
 		s.AddHeaders(http.Header{"X-Token": {secret}})
 		s.Add(secret)
-		if got := s.Hide(text + secret); len(secret) >= 4 && !strings.Contains("…", secret) && strings.Contains(got, secret) && strings.Trim(secret, "…") != "" {
+		got := s.Hide(text + secret)
+		if len(secret) >= 4 && strings.Trim(secret, "…") != "" && strings.Contains(got, secret) {
 			t.Errorf("%q in %q became %q", secret, text, got)
 		}
 	})
