@@ -46,7 +46,7 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 	run := &serving{Server: s, client: client, applier: a, streaming: ctx, applying: applying, end: end, turns: map[string]turn{}}
 	for _, app := range client.Status() {
 		turn := run.turn(app.AppID)
-		turn <- struct{}{} // before the first offer can take it
+		turn <- struct{}{}                                      // before the first offer can take it
 		run.resuming.Go(func() { run.resume(app.AppID, turn) }) //nolint:contextcheck // it has the stream's
 	}
 	for offer := range client.Updates(ctx) {

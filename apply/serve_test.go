@@ -155,3 +155,50 @@ func TestServe_endsWithTheClient(t *testing.T) {
 		wantErr(t, <-done, omahaclient.ErrClosed)
 	})
 }
+
+// restorer tells when it restores, and waits for its word.
+type restorer struct {
+	*step
+
+	restoring chan struct{}
+}
+
+func (r restorer) Restore(ctx context.Context, _ *omahaclient.Client, appID string) error {
+	r.restoring <- struct{}{}
+	select {
+	case <-r.restoring:
+		return errors.New("the engine is away")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func TestServe_restoresBeforeItApplies(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("a"))
+		w.offering(appB, "2.0.0", []byte("b"))
+		c := w.client(app(appA), app(appB))
+		a, b := restorer{newStep(), make(chan struct{})}, newStep()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- apply.Server{Logger: w.logger()}.Serve(ctx, c, apply.Mux{appA: a, appB: b}) }()
+		<-a.restoring
+		<-b.called // which does not wait for the other app
+		<-time.After(time.Minute)
+		want(t, "calls of Apply", len(a.called), 0)
+		a.restoring <- struct{}{}
+		<-a.called
+		wantText(t, errors.New(w.log.String()), "the engine is away")
+		a.result <- nil
+		b.result <- nil
+		must(t, w.WaitFor(t.Context(), func(*testserver.Server) bool { return w.reached(appA, testserver.Complete)() }))
+		cancel(errDone)
+		wantErr(t, <-done, errDone)
+
+		ctx, cancel = context.WithCancelCause(t.Context())
+		again := serve(ctx, c, apply.Mux{appA: a, appB: b})
+		<-a.restoring
+		cancel(errDone) // does not wait for the restoring
+		wantErr(t, <-again, errDone)
+	})
+}
