@@ -231,3 +231,32 @@ func TestCheckNow_manyAtOnce(t *testing.T) {
 	w.reaches(appA, testserver.Complete)
 	want(t, "grants", w.Grants(appA), 1)
 }
+
+// An app whose contact hangs does not keep CheckNow from the others: these are asked about at once, and it when it is free.
+func TestCheckNow_asksAboutFreeAppsAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "1.0.0")
+		w.offering(appB, "1.0.0")
+		hold := make(chan struct{})
+		w.FailFunc(func(r testserver.Request) testserver.Fault {
+			if len(r.Apps) == 1 && r.Apps[0].ID == appB {
+				return testserver.Fault{Hold: hold}
+			}
+			return testserver.Fault{}
+		})
+		c := w.client(app(appA), app(appB))
+		w.updates(c)
+		synctest.Wait()
+		hanging, all := make(chan error, 1), make(chan error, 1)
+		go func() { hanging <- c.CheckNow(t.Context(), appB) }()
+		synctest.Wait()
+		go func() { all <- c.CheckNow(t.Context()) }()
+		synctest.Wait()
+		want(t, "checks of A while B hangs", len(w.checks(appA)), 1)
+		close(hold)
+		must(t, <-hanging)
+		must(t, <-all)
+		want(t, "checks of A", len(w.checks(appA)), 1)
+		want(t, "checks of B", len(w.checks(appB)), 2)
+	})
+}

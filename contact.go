@@ -20,38 +20,46 @@ type visit struct {
 	err      error // why the check, or the whole contact, failed
 }
 
-// claim waits until none of the apps is in a contact, and then takes all those that decide wants a visit for. decide is
-// called with mu held.
-func (c *Client) claim(ctx context.Context, apps []*app, decide func(*app) (visit, bool)) ([]*visit, error) {
+// visitAll contacts the server about all of the apps that decide wants a visit for: at once about those that are in no other contact,
+// about the others as soon as they are free. decide is called with mu held.
+func (c *Client) visitAll(ctx context.Context, apps []*app, decide func(*app) (visit, bool)) ([]*visit, error) {
+	var all []*visit
+	for len(apps) > 0 {
+		visits, busy, err := c.claim(ctx, apps, decide)
+		if err != nil {
+			return all, err
+		}
+		if len(visits) > 0 {
+			c.contact(ctx, visits)
+		}
+		all, apps = append(all, visits...), busy
+	}
+	return all, nil
+}
+
+// claim waits until one of the apps at least is in no contact, and takes all those.
+func (c *Client) claim(ctx context.Context, apps []*app, decide func(*app) (visit, bool)) (visits []*visit, busy []*app, err error) {
 	for {
 		c.mu.Lock()
 		change := c.change
-		if !anyBusy(apps) {
-			var visits []*visit
-			for _, a := range apps {
-				if v, ok := decide(a); ok {
-					visits = append(visits, c.take(v))
-				}
+		busy = busy[:0]
+		for _, a := range apps {
+			if a.busy {
+				busy = append(busy, a)
+			} else if v, ok := decide(a); ok {
+				visits = append(visits, c.take(v))
 			}
-			c.mu.Unlock()
-			return visits, nil
 		}
 		c.mu.Unlock()
+		if len(busy) < len(apps) {
+			return visits, busy, nil
+		}
 		select {
 		case <-change:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 	}
-}
-
-func anyBusy(apps []*app) bool {
-	for _, a := range apps {
-		if a.busy {
-			return true
-		}
-	}
-	return false
 }
 
 // take begins a visit. mu is held.

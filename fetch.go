@@ -207,13 +207,13 @@ func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetc
 	key := work(src)
 	run := func(ctx context.Context) (fetcher.Payload, error) {
 		started()
+		c.adopt(ctx, key, job.Dir)
 		p, err := c.cfg.fetchers.Fetch(ctx, job)
 		if err == nil {
 			c.remember(key, p.Path) // before those who share the run look for it
 		}
 		return p, err
 	}
-	c.adopt(key, job.Dir)
 	p, shared, err := c.pool.Do(ctx, a.key, key, run)
 	for shared && err != nil && ctx.Err() == nil {
 		// The leader has addresses of its own; that they fail says nothing of ours.
@@ -221,7 +221,6 @@ func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetc
 	}
 	if err == nil && shared {
 		// The leader's copy belongs to its app, which may move or change it: take our own, and look at it ourselves.
-		c.adopt(key, job.Dir)
 		p, _, err = c.pool.Do(ctx, a.key, "", run)
 	}
 	tell.finish(p.Size, err)
@@ -273,14 +272,14 @@ func (c *Client) remember(key, path string) {
 }
 
 // adopt copies what another app has fetched already, if it has.
-func (c *Client) adopt(key, dir string) {
+func (c *Client) adopt(ctx context.Context, key, dir string) {
 	c.mu.Lock()
 	from := c.copies[key]
 	c.mu.Unlock()
 	if from == "" || filepath.Dir(from) == dir {
 		return
 	}
-	if err := seed(from, dir); err != nil {
+	if err := seed(ctx, from, dir); err != nil {
 		c.cfg.logger.Debug("payload of another app cannot be copied, fetching it", "error", err)
 	}
 }
@@ -297,10 +296,13 @@ func (c *Client) forgetCopies() {
 }
 
 // seed copies a finished plain file to where a fetcher will find it, verify it, and have nothing left to fetch.
-func seed(from, dir string) (err error) {
+func seed(ctx context.Context, from, dir string) (err error) {
 	info, err := os.Lstat(from)
 	if err != nil || !info.Mode().IsRegular() {
 		return err // a folder: its blobs are shared already
+	}
+	if err := fetcher.Room(dir, info.Size()); err != nil {
+		return err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -320,9 +322,21 @@ func seed(from, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Close())
+	_, err = io.Copy(dst, readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return src.Read(p)
+	}))
+	if err = errors.Join(err, dst.Close()); err != nil { // half a copy is of no use
+		err = errors.Join(err, root.Remove(filepath.Base(from)))
+	}
+	return err
 }
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // started reports that the download has begun.
 func (c *Client) started(a *app, u *state.Update) {

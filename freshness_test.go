@@ -1,7 +1,9 @@
 package omahaclient_test
 
 import (
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,19 +33,33 @@ func (p *publisher) announces(w *world, version string, sequence uint64, edit ..
 }
 
 // alarms are the alarms that a client raised.
-type alarms struct{ raised []omahaclient.Staleness }
+type alarms struct {
+	mu   sync.Mutex // guards list
+	list []omahaclient.Staleness
+}
 
 func (a *alarms) after(d time.Duration) omahaclient.Option {
-	return omahaclient.WithMaxStaleness(d, func(s omahaclient.Staleness) { a.raised = append(a.raised, s) })
+	return omahaclient.WithMaxStaleness(d, func(s omahaclient.Staleness) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.list = append(a.list, s)
+	})
+}
+
+func (a *alarms) raised() []omahaclient.Staleness {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.list)
 }
 
 func (a *alarms) wantLast(t *testing.T, count int, reason string) {
 	t.Helper()
-	if len(a.raised) != count {
-		t.Fatalf("%d alarms: %+v; want %d", len(a.raised), a.raised, count)
+	raised := a.raised()
+	if len(raised) != count {
+		t.Fatalf("%d alarms: %+v; want %d", len(raised), raised, count)
 	}
-	if count > 0 && !strings.Contains(a.raised[count-1].Reason, reason) {
-		t.Errorf("reason %q; want %q", a.raised[count-1].Reason, reason)
+	if count > 0 && !strings.Contains(raised[count-1].Reason, reason) {
+		t.Errorf("reason %q; want %q", raised[count-1].Reason, reason)
 	}
 }
 
@@ -66,7 +82,7 @@ func TestMaxStaleness_releaseKeptBack(t *testing.T) {
 		a.wantLast(t, 0, "")
 		s.silent(2 * day)
 		a.wantLast(t, 1, "version 2.0.0 is released, and the update server does not offer it")
-		if since := a.raised[0].Since.Sub(released); since < 0 || since > 2*time.Hour {
+		if since := a.raised()[0].Since.Sub(released); since < 0 || since > 2*time.Hour {
 			t.Errorf("since %v after the release", since)
 		}
 		if st := status(t, c, appA); !strings.Contains(st.Stale, "2.0.0") {
@@ -132,10 +148,11 @@ func TestMaxStaleness_noFreshIndex(t *testing.T) {
 				s.silent(2 * day)
 				a.wantLast(t, 0, "")
 				s.silent(4 * day)
-				if len(a.raised) == 0 {
+				n := len(a.raised())
+				if n == 0 {
 					t.Fatal("no alarm")
 				}
-				a.wantLast(t, len(a.raised), "no fresh release index: ")
+				a.wantLast(t, n, "no fresh release index: ")
 			})
 		})
 	}
@@ -180,7 +197,7 @@ func TestMaxStaleness_cronJob(t *testing.T) {
 			c := w.client(p.trusted(appA, omahaclient.WithReleaseIndex(w.Payloads.URL()+indexPath)), a.after(3*day))
 			must(t, w.once(c).closed())
 			must(t, c.Close())
-			return a.raised
+			return a.raised()
 		}
 		for hour := range 80 {
 			raised := run()

@@ -132,7 +132,7 @@ func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
 		if len(left) == 0 {
 			return nil
 		}
-		visits, err := c.claim(ctx, left, func(a *app) (visit, bool) {
+		visits, err := c.visitAll(ctx, left, func(a *app) (visit, bool) {
 			// Another contact may have delivered them while this one waited.
 			return visit{app: a}, len(c.undelivered(map[*app]uint64{a: goals[a]})) > 0
 		})
@@ -142,7 +142,6 @@ func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
 		if len(visits) == 0 {
 			continue
 		}
-		c.contact(ctx, visits)
 		left = c.undelivered(goals)
 		open, refusals := c.refusals(left)
 		switch {

@@ -80,7 +80,7 @@ func moot(a *app, w *state.Wait) bool {
 	switch {
 	case w.Kind == state.WaitRefused && w.Code == int(omaha.ExitDeferredPolicy):
 		return a.downgrades || !semantic || cmp > 0
-	case w.Kind == state.WaitAge && a.minAge == 0, doubtful(w) && a.verifier == nil:
+	case w.Kind == state.WaitAge && a.minAge == 0:
 		return true
 	default:
 		return sameVersion(w.Version, a.current) || semantic && cmp < 0 && !a.downgrades

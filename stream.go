@@ -392,7 +392,7 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 		return err
 	}
 	defer leave()
-	visits, err := c.claim(ctx, apps, func(a *app) (visit, bool) {
+	visits, err := c.visitAll(ctx, apps, func(a *app) (visit, bool) {
 		rec := c.journal.Get(a.key)
 		check := c.stream != nil && !a.underWay(rec)
 		return visit{app: a, check: check, ping: !check, turn: true, demanded: true}, true
@@ -400,7 +400,6 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 	if err != nil {
 		return err
 	}
-	c.contact(ctx, visits)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -173,12 +173,12 @@ func buildTime() time.Time {
 	return time.Time{}
 }
 
-// distrust decides how a release that nobody vouches for is held back. A statement that is not there may be on its way: once
-// more at the next scheduled check. Otherwise the release is refused, and looked at again when a check goes although it is.
+// distrust decides how a release that nobody vouches for is held back. A statement or signature that is not there may be on its
+// way: once more at the next scheduled check. Otherwise the release is refused, and looked at again when a check goes although it is.
 func distrust(rec *state.App, w *state.Wait, cause error) {
 	w.Code = int(omaha.ExitPublicKey)
 	again := rec.Wait != nil && rec.Wait.Identity == w.Identity
-	if again || !errors.Is(cause, trust.ErrNoStatement) {
+	if again || !errors.Is(cause, trust.ErrNoStatement) && !errors.Is(cause, fetcher.ErrUnsigned) {
 		w.Kind, w.Until = state.WaitRefused, time.Time{}
 	}
 }
