@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -89,7 +90,10 @@ func (c *Client) head(a *app, signed trust.Signed) (trust.Head, error) {
 	if err != nil {
 		return trust.Head{}, err
 	}
-	return a.statements.Index(trust.Claim{AppID: a.id, Channel: a.channel, Arch: runtime.GOARCH, Now: c.clock(), Dir: dir}, signed)
+	if len(a.indexKeys) > 0 { // other keys have a memory of their own
+		dir = filepath.Join(dir, "index")
+	}
+	return a.heads.Index(trust.Claim{AppID: a.id, Channel: a.channel, Arch: runtime.GOARCH, Now: c.clock(), Dir: dir}, signed)
 }
 
 // watch compares what is known of the app with what WithMaxStaleness allows, keeps that across restarts, and raises the alarm.

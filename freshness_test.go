@@ -186,6 +186,24 @@ func TestMaxStaleness_noAnswer(t *testing.T) {
 	}
 }
 
+// Whoever signs the index need not be who signs the releases; those may not even be signed.
+func TestReleaseIndex_keysOfItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		index, releases := newPublisher(t), newPublisher(t)
+		w.offering(appA, "1.0.0")
+		index.announces(w, "2.0.0", 2, func(x *trust.Index) { x.Expires = x.Issued.Add(365 * day) })
+		at := omahaclient.WithReleaseIndex(w.Payloads.URL()+indexPath, index.public)
+		var a, b alarms
+		c := w.client(releases.trusted(appA, at), a.after(3*day))
+		w.updates(c).silent(4 * day)
+		a.wantLast(t, 1, "version 2.0.0 is released")
+		must(t, c.Close())
+		c = w.client(app(appA, at), b.after(3*day))
+		w.updates(c).silent(day)
+		b.wantLast(t, 1, "version 2.0.0 is released")
+	})
+}
+
 // A program that runs for a moment each hour learns of it as well, and writes little for that.
 func TestMaxStaleness_cronJob(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
@@ -225,6 +243,8 @@ func TestTrustOptions(t *testing.T) {
 		{"minimum too high", app(appA, keys, omahaclient.WithMinSequence(1<<60)), "WithTrustedKeys"},
 		{"index without keys", app(appA, omahaclient.WithReleaseIndex("https://updates.example.com/index.json")), "WithReleaseIndex"},
 		{"index", app(appA, keys, omahaclient.WithReleaseIndex("https://updates.example.com/index.json")), ""},
+		{"index with keys of its own", app(appA, omahaclient.WithReleaseIndex("https://updates.example.com/index.json", p.public)), ""},
+		{"index with junk keys", app(appA, keys, omahaclient.WithReleaseIndex("https://updates.example.com/index.json", "RWjunk")), "WithReleaseIndex"},
 		{"index of no URL", app(appA, keys, omahaclient.WithReleaseIndex("index.json")), "WithReleaseIndex"},
 		{"staleness", omahaclient.WithMaxStaleness(time.Hour, nil), ""},
 		{"no staleness", omahaclient.WithMaxStaleness(0, nil), "WithMaxStaleness"},

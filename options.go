@@ -65,6 +65,8 @@ type appConfig struct {
 	verifier     trust.Verifier
 	statements   *trust.Statements // the verifier, where it is of WithTrustedKeys
 	releaseIndex string
+	indexKeys    []string
+	heads        *trust.Statements // verifies the index
 }
 
 // problem is what an option can tell to be wrong by itself.
@@ -131,8 +133,11 @@ func WithVerifier(v trust.Verifier) AppOption { return func(a *appConfig) { a.ve
 
 // WithReleaseIndex names a signed file, on any host, that says which release of the app is the newest (docs/trust.md; examples/sign makes
 // it): a server that keeps a release back is noticed so (WithMaxStaleness). Its signature is at the same URL with .minisig at the end of the
-// path. It is read after each scheduled contact with the server, as payloads are fetched. It needs WithTrustedKeys. Defaults to none.
-func WithReleaseIndex(url string) AppOption { return func(a *appConfig) { a.releaseIndex = url } }
+// path. It is read after each scheduled contact with the server, as payloads are fetched. keys are the minisign public keys that it may be
+// signed with, and default to those of WithTrustedKeys; one of the two is needed. Defaults to none.
+func WithReleaseIndex(url string, keys ...string) AppOption {
+	return func(a *appConfig) { a.releaseIndex, a.indexKeys = url, keys }
+}
 
 // WithStateDir names the directory for the journal, the machine id and fetched payloads; it is made private to its owner
 // and used by one Client at a time. Defaults to the first entry of $STATE_DIRECTORY; else $XDG_STATE_HOME,
@@ -336,13 +341,25 @@ func (c *config) validateTrust(app *appConfig) {
 		app.verifier = app.statements
 	case app.minSequence > 0:
 		c.badf("WithMinSequence", "app %q has no WithTrustedKeys, and only signed statements have a sequence", app.id)
-	case app.releaseIndex != "":
-		c.badf("WithReleaseIndex", "app %q has no WithTrustedKeys to check it with", app.id)
 	}
-	if app.releaseIndex != "" {
-		if u, err := url.Parse(app.releaseIndex); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			c.badf("WithReleaseIndex", "app %q: it must be an absolute http or https URL", app.id) // not shown: it may hold a secret
+	c.validateIndex(app)
+}
+
+func (c *config) validateIndex(app *appConfig) {
+	if app.releaseIndex == "" {
+		return
+	}
+	if u, err := url.Parse(app.releaseIndex); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		c.badf("WithReleaseIndex", "app %q: it must be an absolute http or https URL", app.id) // not shown: it may hold a secret
+	}
+	switch app.heads = app.statements; {
+	case len(app.indexKeys) > 0:
+		var err error
+		if app.heads, err = trust.NewStatements(app.indexKeys, trust.WithLogger(c.logger)); err != nil {
+			c.badf("WithReleaseIndex", "app %q: %v", app.id, err)
 		}
+	case !app.keysGiven:
+		c.badf("WithReleaseIndex", "app %q has no keys to check it with: name some, or give WithTrustedKeys", app.id)
 	}
 }
 
