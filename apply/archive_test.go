@@ -352,3 +352,25 @@ func within(t *testing.T, dir string) {
 		return nil
 	}))
 }
+
+// Killed within the removal of a version's files, what is left is never taken for that version.
+func TestArchive_whatIsRemovedLosesItsNameFirst(t *testing.T) {
+	dir := t.TempDir()
+	a := apply.Archive{Dir: dir}
+	must(t, a.Apply(t.Context(), offer(t, "1.0.0", tarOf(t, site("1.0.0")...))))
+	second := offer(t, "2.0.0", tarOf(t, site("2.0.0")...))
+	a.Probe = apply.ProbeFunc(func(context.Context) error { return errDone })
+	a = a.Stepped(func(point string) {
+		if point == "before: remove files" {
+			want(t, "versions", names(t, filepath.Join(dir, "versions")), ".1.0.0.json .2.0.0.json .unpacking 1.0.0")
+			must(t, os.Remove(filepath.Join(dir, "versions", ".unpacking", "index.html"))) // the first file goes
+			panic("killed")
+		}
+	})
+	func() {
+		defer func() { recover() }()
+		_ = a.Apply(t.Context(), second)
+	}()
+	must(t, apply.Archive{Dir: dir}.Apply(t.Context(), second))
+	wantSite(t, dir, "2.0.0")
+}

@@ -162,6 +162,22 @@ func (w *crashed) runs() bool {
 	return slices.ContainsFunc(w.f.containers, func(c *fakeContainer) bool { return c.State.Running && c.Config != nil })
 }
 
+// recovers lets one of both containers run again without an offer: by Recover, or by a Serve whose state is lost.
+func (w *crashed) recovers() {
+	w.t.Helper()
+	if w.well {
+		must(w.t, w.f.service(w.t).Recover(w.t.Context()))
+		if !w.runs() {
+			w.t.Errorf("nothing runs after Recover: %+v", w.f.containers)
+		}
+		return
+	}
+	dir := w.args[2]
+	w.args[2] = w.t.TempDir()
+	w.lives("http://127.0.0.1:1/", "", w.runs)
+	w.args[2] = dir
+}
+
 // tell tells the update with a death at a point. It returns the points of its first life.
 func (w *crashed) tell(death string) (passed []string, died, down bool) {
 	w.t.Helper()
@@ -174,8 +190,8 @@ func (w *crashed) tell(death string) (passed []string, died, down bool) {
 		if there == 0 {
 			w.t.Errorf("%q: no container is left", death)
 		}
-		if down = !w.runs(); down { // and runs again without any word of the server's
-			w.lives("http://127.0.0.1:1/", "", w.runs)
+		if down = !w.runs(); down {
+			w.recovers()
 		}
 		w.lives(w.URL(), "", w.settled)
 	}
