@@ -18,7 +18,8 @@ const indexDays = 30
 type indexFlags struct {
 	secretFlags
 	documentFlags
-	out string
+	releases list
+	out      string
 }
 
 // index signs the newest releases that a number of statements tell of.
@@ -27,6 +28,7 @@ func index(t *tool, flags *flag.FlagSet, args []string) error {
 	x.secretFlags.declare(flags)
 	x.documentFlags.declare(flags, indexDays)
 	flags.StringVar(&x.out, "out", "index.json", "`file` that is written; its signatures go to FILE"+trust.IndexSignatureSuffix)
+	flags.Var(&x.releases, "pub", "public key that clients trust for releases, as `RW…` or a .pub file, where that is not -key; may be given several times")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -45,8 +47,14 @@ func index(t *tool, flags *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
+	trusted := publicTexts(keys)
+	if len(x.releases) > 0 {
+		if trusted, err = readPublic(x.releases); err != nil {
+			return err
+		}
+	}
 	for _, name := range flags.Args() {
-		if err := stillGood(publicTexts(keys), name, document.Heads, t.now); err != nil {
+		if err := stillGood(trusted, name, document.Heads, t.now); err != nil {
 			return err
 		}
 	}

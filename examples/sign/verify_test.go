@@ -118,6 +118,8 @@ func TestIndex_namesNothingThatClientsWouldRefuse(t *testing.T) {
 	p.put(payload, "new")
 	p.ok(releaseOf("-sequence", "1", "-days", "5", "-key", "k.key", payload)...)
 	_ = p.fails([]string{"index", "-key", "other.key", "-sequence", "1", statement}, "sign the release again")
+	_ = p.fails([]string{"index", "-key", "k.key", "-pub", "other.pub", "-sequence", "1", statement}, "sign the release again")
+	p.ok("index", "-key", "other.key", "-pub", "k.pub", "-sequence", "1", "-out", "heads.json", statement) // a key of the index's own
 	p.now = p.now.AddDate(0, 0, 6)
 	if err := p.fails([]string{"index", "-key", "k.key", "-sequence", "1", statement}, "sign the release again"); !errors.Is(err, trust.ErrExpired) {
 		t.Error(err)

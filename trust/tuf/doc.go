@@ -43,7 +43,7 @@
 //
 // Of withheld metadata the timestamp's expiry tells: keep it short (a day, say), and sign it anew before that. A server that simply offers
 // nothing is never asked about here: omahaclient.WithMaxStaleness alarms when no answer came for too long (no authentic one, with
-// WithCUPKeys), and the signed head that would tell of a release kept back (WithReleaseIndex) goes with WithTrustedKeys only.
+// WithCUPKeys), or when a signed index, with keys of its own (WithReleaseIndex), names a release that is kept back.
 //
 // # When the repository is down
 //
