@@ -61,8 +61,10 @@ func imageOf(version string) v1.DockerOCIImageConfig {
 	}
 }
 
-// running starts a container on the fake's image of version 1, as its user did.
+// first starts a container on the fake's image of version 1, as its user did.
 func (f *fakeEngine) first(asked fakeCreate) *fakeContainer {
+	f.mu.Lock() // for children, too, whose requests come by ways that the race detector does not see
+	defer f.mu.Unlock()
 	f.images["registry.example/web:1"] = &fakeImage{"sha256:1", imageOf("1")}
 	if asked.Config == nil {
 		asked.Config = &api.Config{}
