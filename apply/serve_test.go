@@ -188,12 +188,12 @@ func TestServe_restoresBeforeItApplies(t *testing.T) {
 		want(t, "calls of Apply", len(a.called), 0)
 		a.restoring <- struct{}{}
 		<-a.called
-		wantText(t, errors.New(w.log.String()), "the engine is away")
 		a.result <- nil
 		b.result <- nil
 		must(t, w.WaitFor(t.Context(), func(*testserver.Server) bool { return w.reached(appA, testserver.Complete)() }))
 		cancel(errDone)
 		wantErr(t, <-done, errDone)
+		wantText(t, errors.New(w.log.String()), "the engine is away")
 
 		ctx, cancel = context.WithCancelCause(t.Context())
 		again := serve(ctx, c, apply.Mux{appA: a, appB: b})
