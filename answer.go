@@ -18,6 +18,7 @@ func (c *Client) decide(v *visit, answer omaha.AppResponse, now time.Time) {
 	a := v.app
 	c.mu.Lock()
 	a.checked = now
+	a.gated = false
 	a.checking = false // although its contact may go on: what was granted can be offered before that ends
 	c.mu.Unlock()
 	var status *omaha.StatusError

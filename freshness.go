@@ -176,7 +176,7 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 		if a.indexErr != nil {
 			s.Reason += ": " + a.indexErr.Error()
 		}
-	case f.Version != "" && now.Sub(f.Behind) >= limit && !ownDoing(rec, f.Version):
+	case f.Version != "" && now.Sub(f.Behind) >= limit && !a.gated && !a.ownDoing(rec, f.Version):
 		s = &Staleness{Since: f.Behind, Reason: fmt.Sprintf("version %s is released, and the update server does not offer it", f.Version)}
 	default:
 		a.stale, a.alarmed = nil, time.Time{}
@@ -191,9 +191,12 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 	return s, true
 }
 
-// ownDoing reports whether it is not the server that keeps the version away: it is at work here, waits or failed here.
-func ownDoing(rec *state.App, version string) bool {
+// ownDoing reports whether it is not the server that keeps the version away: it is at work here, waits or failed here. Client.mu
+// is held.
+func (a *app) ownDoing(rec *state.App, version string) bool {
 	switch {
+	case a.offer != nil: // its verdict may be in the journal, and not yet in memory
+		return sameVersion(a.offer.update.Version, version)
 	case rec.Update != nil:
 		return sameVersion(rec.Update.Version, version)
 	case rec.Pending != nil:

@@ -118,6 +118,24 @@ func TestMaxStaleness_ownBackoffIsNoAlarm(t *testing.T) {
 	})
 }
 
+// Nor is a closed gate; what the server does with the first check after it, is.
+func TestMaxStaleness_closedGateIsNoAlarm(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := newPublisher(t)
+		w.offering(appA, "1.0.0")
+		p.announces(w, "2.0.0", 2, func(x *trust.Index) { x.Expires = x.Issued.Add(365 * day) })
+		opens := time.Now().Add(10 * day)
+		gate := omahaclient.WithGate(func(_ string, now time.Time) (bool, time.Time) { return !now.Before(opens), opens })
+		var a alarms
+		c := w.client(p.trusted(appA, omahaclient.WithReleaseIndex(w.Payloads.URL()+indexPath)), a.after(day), gate)
+		s := w.updates(c)
+		s.silent(9 * day)
+		a.wantLast(t, 0, "")
+		s.silent(day + 3*time.Hour)
+		a.wantLast(t, 1, "version 2.0.0 is released")
+	})
+}
+
 // No fresh index, whatever the reason: silence, replay, expiry, another's signature.
 func TestMaxStaleness_noFreshIndex(t *testing.T) {
 	for _, tt := range []struct {

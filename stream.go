@@ -294,7 +294,7 @@ func (c *Client) askGate(visits []*visit) {
 		v.check, v.ping = false, true
 		c.mu.Lock()
 		a := v.app
-		a.checking = false
+		a.checking, a.gated = false, true
 		a.reason = "the gate is closed"
 		a.due, a.earliest = c.later(now)
 		if next.After(now) {
