@@ -2,11 +2,13 @@ package trust
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // match finds the publisher's payload for each offered one: files by their names, images in their order. What is not
-// listed stays without a digest; what is listed must be offered, and once: a release is taken as a whole, or not at all.
+// listed stays without a digest; what is listed must be offered, and once: a release is taken as a whole, or not at all. Its first
+// payload must stay the first: programs that install one of several take that one, and the server has the order.
 func (s Statement) match(offered []Payload) ([]Payload, error) {
 	files := make(map[string]Payload)
 	var images []Payload
@@ -36,6 +38,11 @@ func (s Statement) match(offered []Payload) ([]Payload, error) {
 	}
 	if len(found) < listed || len(images) > 0 {
 		return nil, fmt.Errorf("%w: %d of the %d payloads that it lists are not offered", ErrMismatch, listed-len(found)+len(images), len(s.Payloads))
+	}
+	first := matched[slices.IndexFunc(matched, func(p Payload) bool { return p.Digest != "" })]
+	if main := s.Payloads[0]; first.Image != main.Image || !first.Image && first.Name != main.Name {
+		return nil, fmt.Errorf("%w: its first payload is %.100q, and %.100q is offered before that: list the main payload first in the statement, and offer it first",
+			ErrMismatch, main.Name, first.Name)
 	}
 	return matched, nil
 }

@@ -10,7 +10,7 @@ import (
 
 // What is offered, against what is released.
 func TestVerify_payloads(t *testing.T) {
-	a, b, one, two := file("a", "AA"), file("b", "BBB"), image("one"), image("two")
+	a, b, more, one, two := file("a", "AA"), file("b", "BBB"), file("more", "C"), image("one"), image("two")
 	said := func(name string) trust.Payload { return trust.Payload{Name: name} }
 	tag := trust.Payload{Name: "registry.example/app:2", Image: true}
 	evil := trust.Payload{Name: one.Name, Image: true, Digest: sum("evil")}
@@ -20,7 +20,11 @@ func TestVerify_payloads(t *testing.T) {
 		want            string // the digests that are vouched for, "-" for none; "" for a refusal
 	}{
 		{"all that is said is right", []trust.Payload{a, b}, []trust.Payload{a, b}, a.Digest + b.Digest},
-		{"nothing but names is said", []trust.Payload{a, b}, []trust.Payload{said("b"), said("a")}, b.Digest + a.Digest},
+		{"nothing but names is said", []trust.Payload{a, b}, []trust.Payload{said("a"), said("b")}, a.Digest + b.Digest},
+		{"others in another order", []trust.Payload{a, b, more}, []trust.Payload{a, more, b}, a.Digest + more.Digest + b.Digest},
+		{"another one first", []trust.Payload{a, b, more}, []trust.Payload{b, a, more}, ""},
+		{"an image before the main file", []trust.Payload{a, one}, []trust.Payload{one, a}, ""},
+		{"a file before the main image", []trust.Payload{one, a}, []trust.Payload{said("x"), a, one}, ""},
 		{"a digest in capitals", []trust.Payload{a}, []trust.Payload{{Name: "a", Digest: strings.ToUpper(a.Digest)}}, a.Digest},
 		{"not listed", []trust.Payload{a}, []trust.Payload{said("x"), a, evil}, "-" + a.Digest + "-"},
 		{"left out", []trust.Payload{a, b}, []trust.Payload{a}, ""},

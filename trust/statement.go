@@ -21,7 +21,8 @@ type Statement struct {
 	Expires time.Time // as Issued, and later than it: from then on the statement is refused
 
 	// Payloads are all that is to be fetched: at least one. A file has a name (unlike that of any other file here), a size of at least one
-	// byte, and its SHA-256 as Digest. An image has a name, which is for people alone, and the digest of its index or manifest.
+	// byte, and its SHA-256 as Digest. An image has a name, which is for people alone, and the digest of its index or manifest. The first one
+	// is the main one: a server that offers another one of them before it is refused.
 	Payloads []Payload
 
 	// Keys replace the trusted keys: minisign public keys, as NewStatements takes them; at most MaxKeys. None: nothing changes. The statement
