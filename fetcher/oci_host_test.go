@@ -70,7 +70,7 @@ func newImageJob(t *testing.T, refs ...string) fetcher.Job {
 // quickOCI is an OCI that knows nothing of this machine's settings and does not wait long.
 func quickOCI() fetcher.OCI {
 	return fetcher.OCI{
-		Platform: "linux/amd64", MirrorsDir: os.DevNull, RetryWait: time.Millisecond, StallTimeout: 10 * time.Second,
+		Platform: "linux/amd64", MirrorsDir: os.DevNull, RetryWait: time.Millisecond, StallTimeout: time.Minute,
 		Credentials: func(context.Context, string) (fetcher.Credential, error) { return fetcher.Credential{}, nil },
 	}
 }
