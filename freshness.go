@@ -39,9 +39,9 @@ func (c *Client) look(ctx context.Context, visits []*visit) {
 		}
 		c.newest(ctx, a, index)
 	}
-	for _, v := range visits {
-		if ctx.Err() == nil && !v.app.leaving {
-			c.watch(v.app, time.Now())
+	for _, v := range visits { // also where ctx has ended: a host that is silent until then must not silence the alarm
+		if !v.app.leaving {
+			c.watch(v.app, time.Now().Round(0)) // by the wall clock, as in note
 		}
 	}
 }
@@ -72,16 +72,13 @@ func (c *Client) newest(ctx context.Context, a *app, index *signedIndex) {
 	if err == nil {
 		head, err = c.head(a, index.signed)
 	}
-	if ctx.Err() != nil {
-		return
-	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		c.cfg.logger.Warn("release index not usable", "app_id", a.id, "index", shownAddress(a.releaseIndex), "error", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a.indexErr = err; err == nil {
-		a.head, a.headAt = head, time.Now()
+		a.head, a.headAt = head, time.Now().Round(0)
 	}
 }
 
@@ -127,7 +124,8 @@ func (f fresh) differs(on *state.Fresh, enough time.Duration) bool {
 	if on == nil || f.Version != on.Version {
 		return true
 	}
-	return f.Answer.Sub(on.Answer) > enough || f.Head.Sub(on.Head) > enough
+	moved := func(to, from time.Time) bool { return to.Before(from) || to.Sub(from) > enough }
+	return moved(f.Answer, on.Answer) || moved(f.Head, on.Head) || f.Behind.Before(on.Behind)
 }
 
 // known brings what was known of the app's freshness up to date. mu is held.
@@ -136,20 +134,22 @@ func (c *Client) known(a *app, rec *state.App, now time.Time) fresh {
 	if rec.Fresh != nil {
 		f.Fresh = *rec.Fresh
 	}
-	// A clock that was put back must not silence the alarms.
-	f.Answer, f.Head = earlier(f.Answer, now), earlier(f.Head, now)
 	f.Answer, f.Head = newer(f.Answer, a.answered), newer(f.Head, a.headAt)
-	if a.headAt.IsZero() {
-		return f
+	if a.releaseIndex == "" {
+		f.Head = f.Answer // its time begins when there is one
 	}
-	cmp, semantic := omaha.CompareVersions(a.head.Version, a.current)
-	switch {
-	case a.head.Version == a.current || semantic && cmp <= 0:
+	if head := a.head.Version; head != "" && head != f.Version {
+		if f.Version == "" { // a still newer release does not make the wait for the first one shorter
+			f.Behind = now
+		}
+		f.Version = head
+	}
+	if cmp, semantic := omaha.CompareVersions(f.Version, a.current); f.Version == a.current || semantic && cmp <= 0 {
 		f.Version, f.Behind = "", time.Time{}
-	case a.head.Version != f.Version && f.Version == "":
-		f.Version, f.Behind = a.head.Version, now
-	default: // a still newer release does not make the wait for the first one shorter
-		f.Version = a.head.Version
+	}
+	// A clock that was put back must not silence the alarms.
+	for _, t := range []*time.Time{&f.Answer, &f.Head, &f.Behind, &a.answered, &a.headAt, &a.alarmed} {
+		*t = earlier(*t, now)
 	}
 	return f
 }
@@ -171,16 +171,16 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 		if a.err != nil {
 			s.Reason += ": " + a.err.Error()
 		}
-	case a.releaseIndex != "" && now.Sub(f.Head) >= limit:
-		s = &Staleness{Since: f.Head, Reason: "no fresh release index"}
-		if a.indexErr != nil {
-			s.Reason += ": " + a.indexErr.Error()
-		}
-	case f.Version != "" && now.Sub(f.Behind) >= limit && !a.gated && !a.ownDoing(rec, f.Version):
-		s = &Staleness{Since: f.Behind, Reason: fmt.Sprintf("version %s is released, and the update server does not offer it", f.Version)}
-	default:
+	case a.indexErr != nil && now.Sub(f.Head) >= limit:
+		s = &Staleness{Since: f.Head, Reason: "no fresh release index: " + a.indexErr.Error()}
+	case f.Version == "" || now.Sub(f.Behind) < limit:
 		a.stale, a.alarmed = nil, time.Time{}
 		return nil, false
+	case a.ownDoing(rec, now):
+		a.stale = nil
+		return nil, false
+	default:
+		s = &Staleness{Since: f.Behind, Reason: keptBack(rec, f.Version, now)}
 	}
 	s.AppID = a.id
 	a.stale = s
@@ -191,19 +191,23 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 	return s, true
 }
 
-// ownDoing reports whether it is not the server that keeps the version away: it is at work here, waits or failed here. Client.mu
-// is held.
-func (a *app) ownDoing(rec *state.App, version string) bool {
+// ownDoing reports whether the server is not asked, and why is no fault of its: the gate is closed, an update is under way, the
+// program wants to wait. A release that failed here is none of these: whoever spoils what it is fetched from keeps it back as
+// well. Client.mu is held.
+func (a *app) ownDoing(rec *state.App, now time.Time) bool {
+	w := rec.Wait
+	return a.gated || a.underWay(rec) || w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge)
+}
+
+// keptBack says what becomes of a version that the index names.
+func keptBack(rec *state.App, version string, now time.Time) string {
+	w := rec.Wait
 	switch {
-	case a.offer != nil: // its verdict may be in the journal, and not yet in memory
-		return sameVersion(a.offer.update.Version, version)
-	case rec.Update != nil:
-		return sameVersion(rec.Update.Version, version)
-	case rec.Pending != nil:
-		return sameVersion(rec.Pending.Version, version)
-	case rec.Wait != nil && rec.Wait.Kind != state.WaitRefused:
-		return sameVersion(rec.Wait.Version, version)
+	case w == nil || !sameVersion(w.Version, version):
+		return fmt.Sprintf("version %s is released, and the update server does not offer it", version)
+	case w.Active(now):
+		return fmt.Sprintf("version %s is released, and cannot be had: %s", version, describeWait(w))
 	default:
-		return false
+		return fmt.Sprintf("version %s is released, and the update server does not offer it (it did once: %s)", version, w.Reason)
 	}
 }

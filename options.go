@@ -221,10 +221,12 @@ func WithProgress(fn func(Progress)) Option {
 	}
 }
 
-// WithMaxStaleness raises an alarm when an app has for d had no authentic answer to an update check (a signed one, with
-// WithCUPKeys), no fresh release index, or no offer of a release that the index names. The alarm is in Status and the log, and alarm is called, where it
-// is not nil: when it begins and each time another d has passed, and by one goroutine at a time; it must neither block nor call Close.
-// d must cover the rollout of a release to all machines: days rather than hours. Defaults to no alarms.
+// WithMaxStaleness raises an alarm when an app has for d had no authentic answer from the server (a signed one, with WithCUPKeys), no fresh release
+// index, or has not got a release that the index names: the server does not offer it, or what it offers fails here or is refused. While the program
+// itself waits (a closed gate, an offer or a restart that is pending, Defer, WithMinAge) the last of these raises none. The alarm is in Status and the
+// log, and alarm is called, where it is not nil: when it begins and each time another d has passed (by each process anew), and by one
+// goroutine at a time; it must neither block nor call Close. The machine's clock counts, and so does the time in which it was off or asleep. d must
+// cover the rollout of a release to all machines: days rather than hours. Defaults to no alarms.
 func WithMaxStaleness(d time.Duration, alarm func(Staleness)) Option {
 	return func(c *config) { c.staleness, c.alarm, c.staleGiven = d, alarm, true }
 }
