@@ -78,7 +78,7 @@ type app struct {
 	head     trust.Head
 	headAt   time.Time // when head was read
 	indexErr error     // why it could not be read last
-	gated    bool // the gate was closed at the last check that was due
+	gated    bool      // the gate was closed at the last check that was due
 	stale    *Staleness
 	alarmed  time.Time // of the last alarm; zero while all is well
 }

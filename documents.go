@@ -18,10 +18,10 @@ const maxPlaces = 16
 
 // signed finds the signed documents that travel with an offer: in a package's metadata, as extra files, beside the payloads, and as
 // an image's referrers. What is not there is passed over.
-func (c *Client) signed(dir string, list []fetcher.Source) func(context.Context) iter.Seq2[trust.Signed, error] {
+func (c *Client) signed(list []fetcher.Source) func(context.Context) iter.Seq2[trust.Signed, error] {
 	return func(ctx context.Context) iter.Seq2[trust.Signed, error] {
 		return func(yield func(trust.Signed, error) bool) {
-			if inMetadata(list, yield) && c.inFiles(ctx, dir, places(list), yield) {
+			if inMetadata(list, yield) && c.inFiles(ctx, places(list), yield) {
 				c.inReferrers(ctx, list, yield)
 			}
 		}
@@ -42,9 +42,9 @@ func inMetadata(list []fetcher.Source, yield func(trust.Signed, error) bool) boo
 }
 
 // inFiles yields what is at the places.
-func (c *Client) inFiles(ctx context.Context, dir string, at []place, yield func(trust.Signed, error) bool) bool {
+func (c *Client) inFiles(ctx context.Context, at []place, yield func(trust.Signed, error) bool) bool {
 	for _, p := range at {
-		s, err := c.read(ctx, dir, p)
+		s, err := c.read(ctx, p)
 		if errors.Is(err, fetcher.ErrMissing) {
 			continue
 		}
@@ -101,14 +101,14 @@ func beside(u url.URL, suffix string) string {
 }
 
 // read fetches a document and its signatures.
-func (c *Client) read(ctx context.Context, dir string, at place) (trust.Signed, error) {
+func (c *Client) read(ctx context.Context, at place) (trust.Signed, error) {
 	s := trust.Signed{Where: shownAddress(at.document)}
 	h := c.documents()
 	var err error
-	if s.Document, err = h.Document(ctx, dir, at.document, trust.MaxDocument); err != nil {
+	if s.Document, err = h.Document(ctx, at.document, trust.MaxDocument); err != nil {
 		return s, err
 	}
-	s.Signatures, err = h.Document(ctx, dir, at.signatures, trust.MaxDocument)
+	s.Signatures, err = h.Document(ctx, at.signatures, trust.MaxDocument)
 	if errors.Is(err, fetcher.ErrMissing) { // the verifier says best what is wrong with that
 		err = nil
 	}

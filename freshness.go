@@ -52,17 +52,13 @@ type signedIndex struct {
 }
 
 func (c *Client) readIndex(ctx context.Context, a *app) *signedIndex {
-	dir, err := c.dir.TrustDir(a.key)
-	if err != nil {
-		return &signedIndex{err: err}
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, indexPatience, fmt.Errorf("it did not come within %v", indexPatience))
 	defer cancel()
 	u, err := url.Parse(a.releaseIndex)
 	if err != nil {
 		return &signedIndex{err: err} // validated: cannot be
 	}
-	s, err := c.read(ctx, dir, place{a.releaseIndex, beside(*u, trust.IndexSignatureSuffix)})
+	s, err := c.read(ctx, place{a.releaseIndex, beside(*u, trust.IndexSignatureSuffix)})
 	return &signedIndex{s, err}
 }
 

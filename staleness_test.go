@@ -3,6 +3,8 @@ package omahaclient_test
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -137,5 +139,25 @@ func TestMaxStaleness_roundsCutOff(t *testing.T) {
 			cancel()
 		}
 		a.wantLast(t, 1, "no authentic answer")
+	})
+}
+
+// An index that is the same as before wears out no flash.
+func TestReleaseIndex_writesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := newPublisher(t)
+		w.offering(appA, "1.0.0")
+		p.announces(w, "1.0.0", 1, lasting)
+		s := w.updates(w.client(p.trusted(appA, omahaclient.WithReleaseIndex(w.Payloads.URL()+indexPath))))
+		s.silent(2 * time.Hour)
+		dirs, err := filepath.Glob(filepath.Join(w.dir, "trust", "*"))
+		must(t, err)
+		want(t, "folders", len(dirs), 1)
+		before, err := os.Stat(dirs[0])
+		must(t, err)
+		s.silent(day)
+		after, err := os.Stat(dirs[0])
+		must(t, err)
+		want(t, "changed", after.ModTime(), before.ModTime())
 	})
 }

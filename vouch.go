@@ -31,7 +31,7 @@ func (c *Client) vouch(ctx context.Context, a *app, u *state.Update, list []fetc
 	}
 	claim := trust.Claim{
 		AppID: a.id, Channel: u.Channel, Arch: runtime.GOARCH, Version: u.Version,
-		Payloads: claimed(list), Signed: c.signed(dir, list), Now: c.clock(), Dir: dir,
+		Payloads: claimed(list), Signed: c.signed(list), Now: c.clock(), Dir: dir,
 	}
 	var release trust.Release
 	// In the pool, so that it has its turn among the workers, and so that a verifier's panic ends nothing else.

@@ -21,7 +21,7 @@ type body struct {
 
 // open asks m for what is missing and judges the answer's headers. When it returns, the partial file ends where the body begins.
 func (d *download) open(ctx context.Context, w *watch, m *mirror) (body, error) {
-	header := http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"omahaclient"}}
+	header := plainHeader()
 	known, err := d.ranged(m, header)
 	if err != nil {
 		return body{}, err
@@ -37,6 +37,19 @@ func (d *download) open(ctx context.Context, w *watch, m *mirror) (body, error) 
 	}
 	w.expectBody()
 	return b, nil
+}
+
+// plainHeader is what every request says of us.
+func plainHeader() http.Header {
+	return http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"omahaclient"}}
+}
+
+// encoded refuses an answer that is not the file's own bytes.
+func encoded(resp *http.Response) error {
+	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") { // not shown: it can be any text
+		return finalf("it sent a content encoding although none was asked for: switch that off for this file")
+	}
+	return nil
 }
 
 // ranged adds Range and If-Range to a request, if there is something to go on from, and returns the ETag that is known for it.
@@ -74,8 +87,8 @@ func (d *download) restart(m *mirror) error {
 func (d *download) accept(m *mirror, resp *http.Response, known string) (body, error) {
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
-		if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") { // not shown: it can be any text
-			return body{}, finalf("it sent a content encoding although none was asked for: switch that off for this file")
+		if err := encoded(resp); err != nil {
+			return body{}, err
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		return d.unsatisfied(m, resp)
