@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/nebraska/omahaclient/internal/testserver"
 	"github.com/nebraska/omahaclient/trust"
@@ -148,6 +149,36 @@ func transferAttacks() []attack {
 				s.Payloads.FailFunc(func(r testserver.FileRequest) testserver.FileFault { return drip(r, document) })
 			},
 			want: unless(harmless, putOff),
+		},
+		{
+			threat: slow, who: "mirror", does: "as slow as is still allowed, for hours", drip: true,
+			do: func(s *siege) {
+				big := bytes.Repeat([]byte("a long file"), 18_000)
+				s.version, s.files["app.bin"] = "3.0.0", big
+				s.offers("3.0.0", file(big))
+				doc := s.key.sign(s.key.statement(appA, "3.0.0", 7, vouchesFor(big)))
+				s.lay("3.0.0", doc.Document, doc.Signatures)
+				s.key.announces(s.world, "3.0.0", 7)
+				s.limit = 2 * time.Hour
+				s.Payloads.FailFunc(func(r testserver.FileRequest) testserver.FileFault {
+					slow := drip(r, payload)
+					slow.Rate *= 12
+					return slow
+				})
+			},
+			want: []outcome{harmless, harmless, harmless, alarm, alarm},
+		},
+		{
+			threat: "freeze", who: "mirror", does: "stops amid the file for ever", do: at(true, payload, stalls),
+			want: []outcome{putOff, putOff, putOff, alarm, alarm},
+		},
+		{
+			threat: "freeze", who: "mirror", does: "another file for ever",
+			do: func(s *siege) {
+				at(true, payload, serves(evil(s.files[payload])))(s)
+				s.limit = time.Second
+			},
+			want: []outcome{givenBack(10), givenBack(10), givenBack(10), alarm, alarm},
 		},
 		{threat: "freeze", who: "mirror", does: "no statement", do: at(true, document, http.NotFound), want: unless(harmless, givenBack(18))},
 		{threat: "freeze", who: "mirror", does: "no signatures", do: at(true, signature, http.NotFound), want: unless(harmless, givenBack(18))},

@@ -187,18 +187,21 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 	return s, true
 }
 
-// ownDoing reports whether the server is not asked, and why is no fault of its: the gate is closed, an update is under way, the
-// program wants to wait. A release that failed here is none of these: whoever spoils what it is fetched from keeps it back as
-// well. Client.mu is held.
+// ownDoing reports whether the server is not asked, and why is no fault of its: the gate is closed, the program has an
+// update before it, or wants to wait. A release that failed here, or is still being fetched, is none of these: whoever spoils or slows down what it
+// is fetched from keeps it back as well. Client.mu is held.
 func (a *app) ownDoing(rec *state.App, now time.Time) bool {
 	w := rec.Wait
-	return a.gated || a.underWay(rec) || w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge)
+	program := a.offer != nil || rec.Pending != nil || rec.Update != nil && rec.Update.Phase == state.Offered
+	return a.gated || program || w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge)
 }
 
 // keptBack says what becomes of a version that the index names.
 func keptBack(rec *state.App, version string, now time.Time) string {
 	w := rec.Wait
 	switch {
+	case rec.Update != nil: // as slowly as is still allowed, say
+		return fmt.Sprintf("version %s is released, and version %s is still being fetched since %s", version, rec.Update.Version, rec.Update.At.Format(time.RFC3339))
 	case w == nil || !sameVersion(w.Version, version):
 		return fmt.Sprintf("version %s is released, and the update server does not offer it", version)
 	case w.Active(now):
