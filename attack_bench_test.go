@@ -40,7 +40,8 @@ func benchmarkVouch(b *testing.B, payload []byte, keys bool) {
 	defer server.Close()
 	key := newPublisher(&testing.T{})
 	group := server.AddGroup(appA, track, testserver.AnyArch, testserver.Policy{})
-	file := testserver.File{Name: "app.bin", Content: payload, SHA256: testserver.SHA256Hex(payload)}
+	file := testserver.File{Name: "app.bin", Content: payload, SHA1: testserver.SHA1Base64(payload), SHA256: testserver.SHA256Hex(payload)}
+	listed := []trust.Payload{filePayload("app.bin", payload)}
 	opts := []omahaclient.AppOption{omahaclient.WithChannel(track)}
 	if keys {
 		file.SHA256 = testserver.None
@@ -62,7 +63,7 @@ func benchmarkVouch(b *testing.B, payload []byte, keys bool) {
 		n++
 		version := "1.0." + strconv.FormatUint(n, 10)
 		if keys {
-			doc, err := key.statement(appA, version, n, func(s *trust.Statement) { s.Payloads = []trust.Payload{filePayload("app.bin", payload)} }).Marshal()
+			doc, err := key.statement(appA, version, n, func(s *trust.Statement) { s.Payloads = listed }).Marshal()
 			if err != nil {
 				b.Fatal(err)
 			}
