@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
 
 	"github.com/nebraska/omahaclient/internal/state"
 )
@@ -89,6 +89,9 @@ func (b Binary) dress(f *os.File, old fs.FileInfo) error {
 	return f.Chmod(mode)
 }
 
+// maxWindow is the most memory, in bytes, that a compressed file may have us look back on: twice what xz -9 and zstd -19 use.
+const maxWindow = 128 << 20
+
 // decompressed returns what is in src, which may be compressed.
 func decompressed(src io.Reader) (io.ReadCloser, error) {
 	r := bufio.NewReaderSize(src, 1<<18)
@@ -100,13 +103,13 @@ func decompressed(src io.Reader) (io.ReadCloser, error) {
 	case "gzip":
 		return gzip.NewReader(r)
 	case "zstd":
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
 		return d.IOReadCloser(), nil
 	case "xz":
-		d, err := xz.NewReader(r)
+		d, err := xz.NewReader(r, maxWindow) // ulikunitz/xz, which the tests write with, allocates whatever a header asks for, up to 4 GiB
 		return io.NopCloser(d), err
 	default:
 		return io.NopCloser(r), nil
