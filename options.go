@@ -63,8 +63,10 @@ type appConfig struct {
 	keysGiven    bool
 	minSequence  uint64
 	verifier     trust.Verifier
+	verifierSet  bool
 	statements   *trust.Statements // the verifier, where it is of WithTrustedKeys
 	releaseIndex string
+	indexSet     bool
 	indexKeys    []string
 	heads        *trust.Statements // verifies the index
 }
@@ -129,14 +131,16 @@ func WithMinSequence(n uint64) AppOption { return func(a *appConfig) { a.minSequ
 
 // WithVerifier lets v decide what may be installed, in place of the statements of WithTrustedKeys: package trust/tuf for The
 // Update Framework, or one of your own. Defaults to none.
-func WithVerifier(v trust.Verifier) AppOption { return func(a *appConfig) { a.verifier = v } }
+func WithVerifier(v trust.Verifier) AppOption {
+	return func(a *appConfig) { a.verifier, a.verifierSet = v, true }
+}
 
 // WithReleaseIndex names a signed file, on any host, that says which release of the app is the newest (docs/trust.md; examples/sign makes
 // it): a server that keeps a release back is noticed so (WithMaxStaleness). Its signature is at the same URL with .minisig at the end of the
 // path. It is read after each scheduled contact with the server, as payloads are fetched. keys are the minisign public keys that it may be
 // signed with, and default to those of WithTrustedKeys; one of the two is needed. Defaults to none.
 func WithReleaseIndex(url string, keys ...string) AppOption {
-	return func(a *appConfig) { a.releaseIndex, a.indexKeys = url, keys }
+	return func(a *appConfig) { a.releaseIndex, a.indexKeys, a.indexSet = url, keys, true }
 }
 
 // WithStateDir names the directory for the journal, the machine id and fetched payloads; it is made private to its owner
@@ -332,6 +336,8 @@ func (c *config) validateApp(app *appConfig) {
 
 func (c *config) validateTrust(app *appConfig) {
 	switch {
+	case app.verifierSet && app.verifier == nil:
+		c.badf("WithVerifier", "the verifier of app %q is nil; leave the option out to take whatever the server offers", app.id)
 	case app.keysGiven && app.verifier != nil:
 		c.badf("WithVerifier", "app %q has WithTrustedKeys as well; choose one", app.id)
 	case app.keysGiven:
@@ -348,7 +354,7 @@ func (c *config) validateTrust(app *appConfig) {
 }
 
 func (c *config) validateIndex(app *appConfig) {
-	if app.releaseIndex == "" {
+	if !app.indexSet {
 		return
 	}
 	if u, err := url.Parse(app.releaseIndex); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
