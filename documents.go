@@ -115,16 +115,17 @@ func (c *Client) read(ctx context.Context, at place) (trust.Signed, error) {
 	return s, err
 }
 
-// documents is the fetcher of plain files: documents lie where payloads do.
-func (c *Client) documents() fetcher.HTTP {
-	switch h := c.cfg.fetchers[typeBinary].(type) {
-	case fetcher.HTTP:
-		return h
-	case *fetcher.HTTP:
-		return *h
-	default:
-		return fetcher.HTTP{Logger: c.cfg.logger}
+// reader is a fetcher of plain files that can read small ones as it fetches payloads; one that embeds fetcher.HTTP is.
+type reader interface {
+	Document(ctx context.Context, url string, limit int64) ([]byte, error)
+}
+
+// documents reads what lies where payloads do.
+func (c *Client) documents() reader {
+	if r, ok := c.cfg.fetchers[typeBinary].(reader); ok {
+		return r
 	}
+	return fetcher.HTTP{Logger: c.cfg.logger}
 }
 
 // shownAddress is an address without what may be secret in it.

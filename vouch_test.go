@@ -260,3 +260,16 @@ func TestWithVerifier(t *testing.T) {
 		})
 	}
 }
+
+// wrapped is a fetcher of a program's own around ours.
+type wrapped struct{ fetcher.HTTP }
+
+// Statements are read with the client and the credentials that payloads are fetched with, also where those are in a wrapper.
+func TestTrustedKeys_wrappedFetcher(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := newPublisher(t)
+		p.releases(w, w.group(appA), appA, "2.0.0", 7)
+		c := w.client(p.trusted(appA), omahaclient.WithFetcher("binary", wrapped{fetcher.HTTP{Client: w.Client()}}))
+		must(t, w.updates(c).next().Ack(nil))
+	})
+}
