@@ -72,7 +72,7 @@ func (d *download) get(ctx context.Context, m *mirror) ([]byte, error) {
 	return content, err
 }
 
-// readAll reads a body of at most most bytes.
+// readAll reads a body that has no more than most bytes.
 func readAll(w *watch, body io.Reader, most int64) ([]byte, error) {
 	var content []byte
 	buf := make([]byte, min(most+1, 64<<10))
