@@ -172,7 +172,7 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 	case f.Version == "" || now.Sub(f.Behind) < limit:
 		a.stale, a.alarmed = nil, time.Time{}
 		return nil, false
-	case a.ownDoing(rec, now):
+	case a.ownDoing(rec, now), rec.Update != nil && now.Sub(rec.Update.At) < limit/4: // just granted: how that goes will show
 		a.stale = nil
 		return nil, false
 	default:

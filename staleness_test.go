@@ -161,3 +161,19 @@ func TestReleaseIndex_writesNothing(t *testing.T) {
 		want(t, "changed", after.ModTime(), before.ModTime())
 	})
 }
+
+// What is granted at the first opportunity, after a gate that was closed for long, is not kept back while it is fetched.
+func TestMaxStaleness_grantedAfterLong(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := newPublisher(t)
+		p.releases(w, w.group(appA), appA, "2.0.0", 2)
+		p.announces(w, "2.0.0", 2, lasting)
+		opens := time.Now().Add(10 * day)
+		gate := omahaclient.WithGate(func(_ string, now time.Time) (bool, time.Time) { return !now.Before(opens), opens })
+		w.Payloads.FailFunc(func(testserver.FileRequest) testserver.FileFault { return testserver.FileFault{Delay: time.Minute / 2} })
+		var a alarms
+		c := w.client(p.trusted(appA, omahaclient.WithReleaseIndex(w.Payloads.URL()+indexPath)), a.after(3*day), gate)
+		must(t, w.updates(c).next().Ack(nil))
+		a.wantLast(t, 0, "")
+	})
+}
