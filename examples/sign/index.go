@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,8 @@ func index(t *tool, flags *flag.FlagSet, args []string) error {
 		}
 		document.Heads = addHeads(document.Heads, s)
 	}
+	all := document.Heads
+	document.Heads = slices.DeleteFunc(slices.Clone(all), func(h trust.Head) bool { return isOvertaken(h, all) })
 	keys, err := x.load(t)
 	if err != nil {
 		return err
@@ -67,6 +70,14 @@ func index(t *tool, flags *flag.FlagSet, args []string) error {
 		fmt.Fprintf(t.out, "  %s for %s on %s: %s, sequence %d\n", h.App, channelNames([]string{h.Channel}), h.Arch, h.Version, h.Sequence)
 	}
 	return nil
+}
+
+// isOvertaken reports whether a newer release for every architecture has taken the place of an architecture's own: clients read that
+// architecture's head first, and would take the old release for the newest.
+func isOvertaken(h trust.Head, heads []trust.Head) bool {
+	return slices.ContainsFunc(heads, func(o trust.Head) bool {
+		return o.Arch == trust.AnyArch && h.Arch != trust.AnyArch && o.Sequence > h.Sequence && o.Channel == h.Channel && strings.EqualFold(o.App, h.App)
+	})
 }
 
 // addHeads adds what a statement is the newest of.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +110,26 @@ func TestIndex_namesTheNewest(t *testing.T) {
 	p.now = p.now.AddDate(0, 0, 3)
 	if _, err := p.run("verify", "-pub", "k.pub", "index.json"); !errors.Is(err, trust.ErrExpired) {
 		t.Errorf("after its time: %v", err)
+	}
+}
+
+// A release for all architectures takes the place of an older one of an architecture's own, which clients would look at first.
+func TestIndex_oneForAllOvertakes(t *testing.T) {
+	p := newPublisher(t)
+	p.key("k")
+	var statements []string
+	for i, arch := range []string{"amd64", "all", "arm64"} {
+		name := "app-" + arch
+		p.put(name, arch)
+		p.ok(releaseOf("-arch", arch, "-version", fmt.Sprintf("%d.0.0", i+1), "-sequence", strconv.Itoa(i+1), "-key", "k.key", name)...)
+		statements = append(statements, name+".release.json")
+	}
+	p.ok(append([]string{"index", "-key", "k.key", "-sequence", "1"}, statements...)...)
+	for arch, version := range map[string]string{"amd64": "2.0.0", "386": "2.0.0", "arm64": "3.0.0"} {
+		out := p.ok("verify", "-pub", "k.pub", "-app", app, "-channel", "stable", "-arch", arch, "index.json")
+		if !strings.Contains(out, version) {
+			t.Errorf("%s: want %s in\n%s", arch, version, out)
+		}
 	}
 }
 
