@@ -128,7 +128,7 @@ func (x Index) head(app, channel, arch string) (Head, bool) {
 }
 
 // Index verifies a release index and returns the head for the claim's AppID, Channel and Arch; of the claim, Now and Dir are used too. What was
-// verified is on disk when it returns: from then on no older index is taken. The signatures stand beside the index, under its name with SignatureSuffix.
+// verified is on disk when it returns: from then on no older index is taken. The signatures stand beside the index, under its name with IndexSignatureSuffix.
 //
 // Only a nil error is fresh word from the publisher. For an alarm that updates may be withheld, errors mean:
 //
