@@ -138,7 +138,8 @@ func WithVerifier(v trust.Verifier) AppOption {
 // WithReleaseIndex names a signed file, on any host, that says which release of the app is the newest (docs/trust.md; examples/sign makes
 // it): a server that keeps a release back is noticed so (WithMaxStaleness). Its signature is at the same URL with .minisig at the end of the
 // path. It is read after each scheduled contact with the server, as payloads are fetched. keys are the minisign public keys that it may be
-// signed with, and default to those of WithTrustedKeys; one of the two is needed. Defaults to none.
+// signed with, and default to those of WithTrustedKeys; one of the two is needed. A host that keeps silent holds up no offer, but the end of a
+// round of UpdatesOnce, for two minutes at most. Defaults to none.
 func WithReleaseIndex(url string, keys ...string) AppOption {
 	return func(a *appConfig) { a.releaseIndex, a.indexKeys, a.indexSet = url, keys, true }
 }
