@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nebraska/omahaclient/internal/state"
 	"github.com/nebraska/omahaclient/omaha"
 	"github.com/nebraska/omahaclient/trust"
@@ -20,24 +22,36 @@ type Staleness struct {
 	Reason string    // in plain words
 }
 
-// indexPatience bounds the reading of a release index.
-const indexPatience = 2 * time.Minute
+const (
+	// indexPatience bounds the reading of a release index.
+	indexPatience = 2 * time.Minute
+	// indexReaders is how many indexes are read at the same time: one host that is silent holds up no other.
+	indexReaders = 8
+)
 
 // look reads the release indexes of the apps that have just been in contact with the server, each file once, and raises
 // alarms.
 func (c *Client) look(ctx context.Context, visits []*visit) {
 	read := map[string]*signedIndex{}
+	var readers errgroup.Group
+	readers.SetLimit(indexReaders)
 	for _, v := range visits {
-		a := v.app
-		if a.releaseIndex == "" || !v.turn || a.leaving || ctx.Err() != nil {
+		at := v.app.releaseIndex
+		if at == "" || !v.turn || v.app.leaving || read[at] != nil || ctx.Err() != nil {
 			continue
 		}
-		index := read[a.releaseIndex]
-		if index == nil {
-			index = c.readIndex(ctx, a)
-			read[a.releaseIndex] = index
+		index := &signedIndex{}
+		read[at] = index
+		readers.Go(func() error {
+			*index = c.readIndex(ctx, at)
+			return nil // what went wrong is a matter of that index
+		})
+	}
+	_ = readers.Wait()
+	for _, v := range visits {
+		if index := read[v.app.releaseIndex]; index != nil && v.turn && !v.app.leaving {
+			c.newest(ctx, v.app, *index)
 		}
-		c.newest(ctx, a, index)
 	}
 	for _, v := range visits { // also where ctx has ended: a host that is silent until then must not silence the alarm
 		if !v.app.leaving {
@@ -51,19 +65,19 @@ type signedIndex struct {
 	err    error
 }
 
-func (c *Client) readIndex(ctx context.Context, a *app) *signedIndex {
+func (c *Client) readIndex(ctx context.Context, at string) signedIndex {
 	ctx, cancel := context.WithTimeoutCause(ctx, indexPatience, fmt.Errorf("it did not come within %v", indexPatience))
 	defer cancel()
-	u, err := url.Parse(a.releaseIndex)
+	u, err := url.Parse(at)
 	if err != nil {
-		return &signedIndex{err: err} // validated: cannot be
+		return signedIndex{err: err} // validated: cannot be
 	}
-	s, err := c.read(ctx, place{a.releaseIndex, beside(*u, trust.IndexSignatureSuffix)})
-	return &signedIndex{s, err}
+	s, err := c.read(ctx, place{at, beside(*u, trust.IndexSignatureSuffix)})
+	return signedIndex{s, err}
 }
 
 // newest notes which release the index names.
-func (c *Client) newest(ctx context.Context, a *app, index *signedIndex) {
+func (c *Client) newest(ctx context.Context, a *app, index signedIndex) {
 	head, err := trust.Head{}, index.err
 	if err == nil {
 		head, err = c.head(a, index.signed)
@@ -79,7 +93,7 @@ func (c *Client) newest(ctx context.Context, a *app, index *signedIndex) {
 }
 
 func (c *Client) head(a *app, signed trust.Signed) (trust.Head, error) {
-	dir, err := c.dir.TrustDir(a.key)
+	dir, err := c.trustDir(a)
 	if err != nil {
 		return trust.Head{}, err
 	}

@@ -299,3 +299,22 @@ func TestBuildTime(t *testing.T) {
 		wantErr(t, status(t, c, appA).LastError, trust.ErrExpired)
 	})
 }
+
+// Hosts that are silent are waited for side by side.
+func TestReleaseIndex_silentHostsHoldUpNoOther(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := newPublisher(t)
+		var apps []omahaclient.Option
+		for _, id := range []string{appA, appB, appC} {
+			w.offering(id, "1.0.0")
+			w.Payloads.Fail(id+".json", -1, testserver.FileFault{Stall: true})
+			w.Payloads.Put(id+".json", []byte("{}"))
+			apps = append(apps, p.trusted(id, omahaclient.WithReleaseIndex(w.Payloads.URL()+id+".json")))
+		}
+		start := time.Now()
+		must(t, w.once(w.client(apps...)).closed())
+		if took := time.Since(start); took < time.Minute || took > 3*time.Minute {
+			t.Errorf("it took %v; want what one takes", took)
+		}
+	})
+}

@@ -19,13 +19,16 @@ import (
 // vouchPatience bounds one verification with all that it fetches.
 const vouchPatience = 5 * time.Minute
 
+// trustDir is the folder for what the app's verifier remembers. An id with braces is the same one without (Omaha's UUIDs).
+func (c *Client) trustDir(a *app) (string, error) { return c.dir.TrustDir(strings.Trim(a.key, "{}")) }
+
 // vouch asks the app's verifier about an offer, and returns the payloads that the publisher vouches for: nothing but these is
 // fetched, by the publisher's hashes and not by the server's.
 func (c *Client) vouch(ctx context.Context, a *app, u *state.Update, list []fetcher.Source) ([]fetcher.Source, error) {
 	if a.verifier == nil {
 		return list, nil
 	}
-	dir, err := c.dir.TrustDir(a.key)
+	dir, err := c.trustDir(a)
 	if err != nil {
 		return nil, err
 	}
