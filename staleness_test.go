@@ -26,7 +26,7 @@ func TestMaxStaleness_offeredButNotToBeHad(t *testing.T) {
 	}{
 		{"once, unsigned", func(_ *world, _ *publisher, g *testserver.Group) {
 			g.Publish(release(appA, "2.0.0"))
-			time.Sleep(30 * time.Minute)
+			simPass(30 * time.Minute)
 			g.Publish(release(appA, "1.0.0"))
 		}, "does not offer it (it did once: "},
 		{"always unsigned", func(_ *world, _ *publisher, g *testserver.Group) { g.Publish(release(appA, "2.0.0")) }, "cannot be had: "},
@@ -132,7 +132,7 @@ func TestMaxStaleness_roundsCutOff(t *testing.T) {
 		must(t, w.once(c).closed())
 		w.Fail(-1, testserver.Fault{Delay: time.Hour})
 		for range 4 {
-			time.Sleep(day)
+			simPass(day)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			for range c.UpdatesOnce(ctx) {
 			}
