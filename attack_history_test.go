@@ -52,7 +52,7 @@ func rollbackAttacks() []attack {
 				if s.tls {
 					s.between(s.URL(), tape.meddle)
 				}
-				tape.play = true
+				tape.replay()
 			},
 			want: []outcome{givenBack(36), unbelieved, givenBack(36), givenBack(36), unbelieved},
 		},

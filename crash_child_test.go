@@ -29,6 +29,7 @@ const (
 	exitDone    = 0
 	exitRestart = 10 // something was installed that takes effect at the next start
 	exitNew     = 11 // New refused to work
+	exitClose   = 12 // Close could not write the journal
 )
 
 // crashLife tells the child what to be.
@@ -105,7 +106,7 @@ func crashChild(spec string) int {
 	d.lift()
 	if err := c.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return exitClose
 	}
 	d.point("closed")
 	list, err := json.Marshal(plainStatus(c.Status()))

@@ -173,7 +173,7 @@ func (s *story) ended(c *crashProcess) bool {
 		return true
 	case c.code == exitRestart:
 		s.boot++
-	case c.code == exitNew && s.full:
+	case (c.code == exitNew || c.code == exitClose) && s.full:
 	case c.code != exitDone:
 		s.fatalf("exit code %d\n%s", c.code, s.tail())
 	}

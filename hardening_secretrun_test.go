@@ -262,7 +262,7 @@ func (v *treason) end() {
 
 func TestSecrets_whileTheOmahaServerFails(t *testing.T) {
 	v := commit(t)
-	v.world.group(appA)
+	v.world.offering(appA, "1.0.0")
 	v.open()
 	s := v.world.updates(v.client)
 	must(t, v.client.CheckNow(t.Context()))
