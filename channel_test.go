@@ -438,6 +438,7 @@ func TestUpdates_redeliversToTheNextClient(t *testing.T) {
 			want(t, "current version", o.CurrentVersion, "1.0.0")
 			want(t, "channel", o.Channel, track)
 			wantFile(t, o.Payloads[0].Path, content(appA, "2.0.0"))
+			synctest.Wait() // a report whose answer is not heard would be sent again
 			if attempt == 3 {
 				must(t, o.Ack(nil))
 			}

@@ -205,11 +205,13 @@ func TestVerdict_isDurableWhenItReturns(t *testing.T) {
 				w.FailFunc(func(r testserver.Request) testserver.Fault { // no report comes through
 					return testserver.Fault{Unseen: len(r.Apps[0].Events) > 0, Stall: len(r.Apps[0].Events) > 0}
 				})
-				o := w.updates(w.client(appAt(appA, ""))).next()
+				dying := w.client(appAt(appA, ""))
+				o := w.updates(dying).next()
 				before := time.Now()
 				must(t, tc.verdict(o))
 				want(t, "time that it took", time.Since(before), 0)
 				w.dir = copyOf(t, w.dir) // a crash: that process says nothing any more
+				must(t, dying.Close())
 				w.Heal()
 				c := w.client(appAt(appA, ""))
 				if n := status(t, c, appA).PendingEvents; n < 3 {
