@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/state"
@@ -18,6 +19,9 @@ const pingLimit = 23 * time.Hour
 // the ping, and would drop them.
 func (c *Client) exchange(ctx context.Context, visits []*visit) {
 	now := time.Now()
+	visits = slices.DeleteFunc(visits, func(v *visit) bool { // another contact has delivered its reports meanwhile: nothing is left to say
+		return !v.check && !v.ping && len(c.journal.Get(v.app.key).Outbox) == 0
+	})
 	var silent []*visit
 	for _, v := range visits {
 		since := now.Sub(c.lastPing(v.app))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -104,7 +105,7 @@ func TestCheckNow_logMayAskForStatus(t *testing.T) {
 	ask = func() { c.Status(); close(asked) }
 	w.updates(c)
 	for status(t, c, appA).NextCheck.IsZero() { // no stream is open yet
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	w.FailFunc(func(testserver.Request) testserver.Fault { return testserver.StatusFault(http.StatusNotFound) })
 	answered := make(chan error, 1)
