@@ -74,7 +74,7 @@ func (c *Cosign) verifyBundle(content []byte, image ImageClaim) error {
 	}
 	switch {
 	case !strings.HasPrefix(b.MediaType, "application/vnd.dev.sigstore.bundle"):
-		return fmt.Errorf("it is no bundle, but %q", b.MediaType)
+		return fmt.Errorf("it is no bundle, but %.80q", b.MediaType)
 	case b.DSSE != nil && b.MessageSignature != nil:
 		return errors.New("its bundle has two signatures: sign it again")
 	case b.DSSE != nil:
@@ -102,7 +102,7 @@ func (c *Cosign) verifyEnvelope(e *envelope, image ImageClaim) error {
 		return errors.New("it was signed by another key")
 	}
 	if e.PayloadType != statementDSSE {
-		return fmt.Errorf("what was signed is %q, and no statement", e.PayloadType)
+		return fmt.Errorf("what was signed is %.80q, and no statement", e.PayloadType)
 	}
 	var s statement
 	if err := json.Unmarshal(e.Payload, &s); err != nil {
@@ -110,9 +110,9 @@ func (c *Cosign) verifyEnvelope(e *envelope, image ImageClaim) error {
 	}
 	switch {
 	case !strings.HasPrefix(s.Type, inTotoPrefix):
-		return fmt.Errorf("what was signed is %q, and no in-toto statement", s.Type)
+		return fmt.Errorf("what was signed is %.80q, and no in-toto statement", s.Type)
 	case s.PredicateType != signPredicate:
-		return fmt.Errorf("what was signed is %q, which is not for saying that it may run", s.PredicateType)
+		return fmt.Errorf("what was signed is %.80q, which is not for saying that it may run", s.PredicateType)
 	}
 	for _, subject := range s.Subject {
 		if "sha256:"+subject.Digest["sha256"] == image.Digest {

@@ -28,7 +28,7 @@ func parseKeys(text string) ([]publicKey, error) {
 			break
 		}
 		if block.Type != "PUBLIC KEY" {
-			return nil, fmt.Errorf("it has a %q: give the PUBLIC KEY of cosign.pub", block.Type)
+			return nil, fmt.Errorf("it has a %.80q: give the PUBLIC KEY of cosign.pub", block.Type)
 		}
 		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {

@@ -55,7 +55,7 @@ func (c *Cosign) verifyPayload(payload []byte, signature string, image ImageClai
 	}
 	switch {
 	case p.Critical.Type != simpleKind:
-		return fmt.Errorf("what was signed is %q, and no image", p.Critical.Type)
+		return fmt.Errorf("what was signed is %.80q, and no image", p.Critical.Type)
 	case p.Critical.Image.Digest != image.Digest:
 		return errors.New("another image was signed")
 	}

@@ -13,6 +13,8 @@ func FuzzSource(f *testing.F) {
 	f.Add("registry.example/ns/app:1.5.0", []byte(nil), []byte(digestA))
 	f.Add("registry.example/ns/app@"+digestA, make([]byte, 32), []byte(`{"digest":"`+digestA+`","size":7,"mediaType":"x"}`))
 	f.Add("oci://u:p@h/x?y", []byte{1}, []byte(`{"digest":7}`))
+	f.Add(strings.Repeat("\xff", 1000)+"://h/x", []byte(nil), []byte("sha256:"+strings.Repeat("\x00", 1000)))
+	f.Add("h.example/"+strings.Repeat("\xff", 1000), []byte(nil), []byte(nil))
 	f.Fuzz(func(t *testing.T, url string, sum, metadata []byte) {
 		got, err := fetcher.SourceDigest(fetcher.Source{URLs: []string{url}, SHA256: sum, Metadata: metadata})
 		switch {

@@ -56,7 +56,7 @@ type HTTP struct {
 func (h HTTP) Fetch(ctx context.Context, job Job) (Payload, error) {
 	p, err := h.fetch(ctx, job)
 	if err != nil {
-		return Payload{}, fmt.Errorf("fetch %q: %w", job.Source.Name, err)
+		return Payload{}, fmt.Errorf("fetch %.200q: %w", job.Source.Name, err)
 	}
 	return p, nil
 }

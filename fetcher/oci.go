@@ -101,7 +101,7 @@ type PulledBlob struct {
 func (o OCI) Fetch(ctx context.Context, job Job) (Payload, error) {
 	p, err := o.fetch(ctx, job)
 	if err != nil {
-		return Payload{}, fmt.Errorf("fetch %q: %w", job.Source.Name, err)
+		return Payload{}, fmt.Errorf("fetch %.200q: %w", job.Source.Name, err)
 	}
 	return p, nil
 }

@@ -81,7 +81,7 @@ func parseManifest(content []byte) (*manifest, error) {
 			m.MediaType = ocispec.MediaTypeImageManifest
 		}
 	default:
-		return nil, fmt.Errorf("%w: manifests of type %q are not supported: push it as an OCI image or artifact", ErrBadImage, m.MediaType)
+		return nil, fmt.Errorf("%w: manifests of type %.80q are not supported: push it as an OCI image or artifact", ErrBadImage, m.MediaType)
 	}
 	return m, nil
 }

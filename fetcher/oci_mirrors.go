@@ -147,7 +147,7 @@ func (t hostTable) host(server, dir string) (h registryHost, err error) {
 	h.resolve = len(t.Capabilities) == 0 || slices.Contains(t.Capabilities, "resolve")
 	if t.DialTimeout != "" {
 		if h.dial, err = time.ParseDuration(t.DialTimeout); err != nil || h.dial <= 0 {
-			return h, fmt.Errorf("dial_timeout %q is no duration such as 2s", t.DialTimeout)
+			return h, fmt.Errorf("dial_timeout %.80q is no duration such as 2s", t.DialTimeout)
 		}
 	}
 	if h.header, err = headers(t.Header); err != nil {

@@ -75,6 +75,9 @@ func shown(s string) string {
 // maxReference is the length of the longest reference, in bytes: a host, a repository, a tag and a digest, each at its longest.
 const maxReference = 1 << 10
 
+// maxReasons is how many of a package's references are named where none of them is one.
+const maxReasons = 3
+
 func splitReference(s string) (ref reference, err error) {
 	if len(s) > maxReference {
 		return ref, fmt.Errorf("it has %d bytes, %d are allowed", len(s), maxReference)
@@ -88,7 +91,7 @@ func splitReference(s string) (ref reference, err error) {
 	case "https", "http":
 		ref.scheme = scheme
 	default:
-		return ref, fmt.Errorf("%q is no scheme of an image", scheme)
+		return ref, fmt.Errorf("%.80q is no scheme of an image", scheme)
 	}
 	if strings.ContainsAny(rest, "?#") {
 		return ref, errors.New("a reference has no query and no fragment")
@@ -103,7 +106,7 @@ func splitReference(s string) (ref reference, err error) {
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') && i > 0 {
 		rest, ref.tag = rest[:i], rest[i+1:]
 		if !tagGrammar().MatchString(ref.tag) {
-			return ref, fmt.Errorf("%q is no tag", ref.tag)
+			return ref, fmt.Errorf("%.140q is no tag", ref.tag)
 		}
 	}
 	first, path, found := strings.Cut(rest, "/")
@@ -135,7 +138,7 @@ func (r *reference) check() error {
 		return errors.New("a digest needs a repository before it")
 	}
 	if len(r.repository) > 255 || !repositoryGrammar().MatchString(r.repository) {
-		return fmt.Errorf("%q is no repository (lower case letters, digits, single . _ / and - between them)", r.repository)
+		return fmt.Errorf("%.260q is no repository (lower case letters, digits, single . _ / and - between them)", r.repository)
 	}
 	return nil
 }
@@ -147,7 +150,7 @@ func isHost(first string) bool {
 
 // checkHost takes a host name, an IPv4 or a bracketed IPv6 address, each with or without a port, and returns it in lower case.
 func checkHost(s string) (string, error) {
-	bad := fmt.Errorf("%q is no host of a registry", s)
+	bad := fmt.Errorf("%.260q is no host of a registry", s)
 	host := s
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
 		port := s[i+1:]
@@ -188,9 +191,9 @@ func checkDigest(s string) error {
 	case len(s) > maxReference:
 		return fmt.Errorf("%d bytes are no digest (sha256: and 64 hexadecimal digits in lower case)", len(s))
 	case errors.Is(err, digest.ErrDigestUnsupported), err == nil && d.Algorithm() != digest.SHA256:
-		return fmt.Errorf("digest %q: only sha256 is supported", s)
+		return fmt.Errorf("digest %.160q: only sha256 is supported", s)
 	case err != nil:
-		return fmt.Errorf("%q is no digest (sha256: and 64 hexadecimal digits in lower case)", s)
+		return fmt.Errorf("%.160q is no digest (sha256: and 64 hexadecimal digits in lower case)", s)
 	}
 	return nil
 }
@@ -230,6 +233,9 @@ func readSource(src Source) (announced, error) {
 	if len(a.refs) == 0 {
 		if bad == nil {
 			return a, fmt.Errorf("%w: the package has no URL: set the codebase to REGISTRY/REPOSITORY@sha256:…", ErrBadReference)
+		}
+		if more := len(bad) - maxReasons; more > 0 {
+			bad = append(bad[:maxReasons], fmt.Errorf("%w: so are %d more", ErrBadReference, more))
 		}
 		return a, errors.Join(bad...)
 	}

@@ -17,7 +17,7 @@ func (r Registry) Fetch(ctx context.Context, job Job) (Payload, error) {
 	if f := r[BaseType(job.Source.MediaType)]; f != nil {
 		return f.Fetch(ctx, job)
 	}
-	return Payload{}, fmt.Errorf("fetch %q: %w %q: register a fetcher for it with WithFetcher, or correct the type on the server or in WithPayloadType",
+	return Payload{}, fmt.Errorf("fetch %.200q: %w %.200q: register a fetcher for it with WithFetcher, or correct the type on the server or in WithPayloadType",
 		job.Source.Name, ErrUnsupportedType, job.Source.MediaType)
 }
 

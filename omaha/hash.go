@@ -29,7 +29,7 @@ func decodeHash(s string, size int) []byte {
 		return nil
 	}
 	sum, err := encoding.DecodeString(s)
-	if err != nil {
+	if err != nil || len(sum) != size { // line breaks, which the decoder skips, make it shorter than its length says
 		return nil
 	}
 	return sum

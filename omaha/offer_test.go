@@ -104,6 +104,7 @@ func TestOffer_hashes(t *testing.T) {
 		{"too short", `hash="` + sha1Hex[2:] + `" hash_sha256="` + sha256Hex[2:] + `"`, nil, nil},
 		{"not hex", `hash="` + strings.Repeat("z", 40) + `" hash_sha256="` + strings.Repeat("z", 64) + `"`, nil, nil},
 		{"swapped", `hash="` + sha256Hex + `" hash_sha256="` + sha1Hex + `"`, nil, nil},
+		{"line break in place of a character", `hash="` + sha1Base64[:10] + `&#10;` + sha1Base64[11:] + `"`, nil, nil},
 		{"line break within", `hash="` + sha1Base64[:10] + `&#10;` + sha1Base64[10:] + `"`, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

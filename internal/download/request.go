@@ -74,7 +74,7 @@ func redirectTarget(from *url.URL, location string) (*url.URL, error) {
 func checkURL(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("scheme %q is not supported: payloads come over http or https", u.Scheme)
+		return fmt.Errorf("scheme %.80q is not supported: payloads come over http or https", u.Scheme)
 	case u.Hostname() == "":
 		return errors.New("it names no host: correct the URL on the server")
 	}
