@@ -201,6 +201,16 @@ func TestErr_isErrClosedAfterClose(t *testing.T) {
 		must(t, c.Close())
 		wantErr(t, s.closed(), omahaclient.ErrClosed)
 	})
+	inBubble(t, func(t *testing.T, w *world) {
+		c := w.client(app(appA))
+		w.updates(c).stop()
+		wantErr(t, c.Err(), errDone)
+		must(t, c.Close())
+		for range c.Updates(t.Context()) {
+			t.Error("an offer of a closed client")
+		}
+		wantErr(t, c.Err(), omahaclient.ErrClosed) // so that a loop around Updates ends
+	})
 }
 
 // The channel, 3.

@@ -40,6 +40,21 @@ func TestCheckNow_findsForTheOpenStream(t *testing.T) {
 	})
 }
 
+// The stream is open when Updates returns: what is asked for next finds it, and Err speaks of it.
+func TestCheckNow_findsForAStreamJustOpened(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		c := w.client(app(appA))
+		w.updates(c).stop()
+		wantErr(t, c.Err(), errDone)
+		s := w.updates(c)
+		must(t, c.Err()) // no longer the one before
+		must(t, c.CheckNow(t.Context()))
+		want(t, "grants", w.Grants(appA), 1)
+		want(t, "offered", s.next().Version, "2.0.0")
+	})
+}
+
 func TestCheckNow_returnsWhenTheAnswersAreIn(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")

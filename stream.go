@@ -53,29 +53,24 @@ func (c *Client) start(ctx context.Context, once bool) <-chan UpdateOffer {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
 		c.mu.Lock()
-		if c.lastErr == nil {
-			c.lastErr = err
-		}
+		c.lastErr = err
 		c.mu.Unlock()
 		close(s.out)
 		return s.out
 	}
-	go func() { // Close waits for it: enter counted it
+	open, _ := c.openStream(ctx, s) // before the caller goes on: what CheckNow finds next is this stream's
+	go func() {                     // Close waits for it: enter counted it
 		defer leave()
-		c.serve(ctx, s)
+		defer close(s.out)
+		if open || c.awaitTurn(ctx, s) {
+			c.serve(ctx, s)
+		}
 	}()
 	return s.out
 }
 
-// serve is the life of a stream.
+// serve is the life of an open stream.
 func (c *Client) serve(ctx context.Context, s *stream) {
-	defer close(s.out)
-	if err := c.openStream(ctx, s); err != nil {
-		c.mu.Lock()
-		c.lastErr = err
-		c.mu.Unlock()
-		return
-	}
 	err := c.loop(ctx, s)
 	s.work.Wait()
 	c.mu.Lock()
@@ -87,27 +82,35 @@ func (c *Client) serve(ctx context.Context, s *stream) {
 	c.changed()
 }
 
-// openStream makes s the open stream, as soon as there is no other.
-func (c *Client) openStream(ctx context.Context, s *stream) error {
-	warned := false
+// openStream makes s the open stream, unless there is another one: then the channel returned is closed at the next change.
+func (c *Client) openStream(ctx context.Context, s *stream) (open bool, change <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream == nil && ctx.Err() == nil {
+		c.stream = s
+		c.begin(s, time.Now())
+		return true, nil
+	}
+	return false, c.change
+}
+
+// awaitTurn makes s the open stream as soon as there is no other, and reports whether it came to that before ctx ended.
+func (c *Client) awaitTurn(ctx context.Context, s *stream) bool {
+	if ctx.Err() == nil {
+		c.cfg.logger.Warn("a second stream was asked for; it waits until the first has closed")
+	}
 	for {
-		c.mu.Lock()
-		if c.stream == nil && ctx.Err() == nil {
-			c.stream = s
-			c.begin(s, time.Now())
-			c.mu.Unlock()
-			return nil
-		}
-		change := c.change
-		c.mu.Unlock()
-		if !warned && ctx.Err() == nil {
-			warned = true
-			c.cfg.logger.Warn("a second stream was asked for; it waits until the first has closed")
+		open, change := c.openStream(ctx, s)
+		if open {
+			return true
 		}
 		select {
 		case <-change:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			c.mu.Lock()
+			c.lastErr = context.Cause(ctx)
+			c.mu.Unlock()
+			return false
 		}
 	}
 }
