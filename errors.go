@@ -21,6 +21,8 @@ var (
 	ErrUnbound = errors.New("offer comes from no client")
 	// ErrClosed is returned after Client.Close, and is the cause that ends a stream by it.
 	ErrClosed = errors.New("client is closed")
+	// ErrOutboxFull is wrapped by SendEvent when as many events of the app as the state directory takes wait for the server.
+	ErrOutboxFull = errors.New("outbox is full")
 	// ErrStateLocked is wrapped by New when another process, or another Client, uses the state directory.
 	ErrStateLocked = state.ErrLocked
 	// ErrRestartRequired given to Ack means: installed, takes effect at the next start. It is the same as Installed.

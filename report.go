@@ -55,7 +55,8 @@ const maxEventVersion = 256
 
 // SendEvent reports an event of the program's own for the app. The event is on disk before anything is sent; SendEvent then
 // waits until the server has it, or ctx ends: the event stays queued, and is delivered like every other report. A refusal
-// by the server is returned as an *Error. While an update is open (fetched, offered, waiting for a restart) a final event
+// by the server is returned as an *Error. At most 48 events of an app wait for a server that cannot be reached: the next one
+// is refused with ErrOutboxFull, and those that wait are not dropped. While an update is open (fetched, offered, waiting for a restart) a final event
 // (type 3) is refused: settle the offer instead. An app's events arrive in the order of their sending. Nebraska acts on few
 // events, and acknowledges and drops every other.
 func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) error {
@@ -76,10 +77,12 @@ func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) er
 	r := c.report(a, ev.Type, ev.Result, ev.PreviousVersion, ev.NextVersion, c.sessionOf(a), now)
 	r.Code = int(ev.ErrorCode)
 	err = c.journal.Do(a.key, func(rec *state.App) error { return rec.Send(r) })
-	if errors.Is(err, state.ErrTransition) {
-		return fmt.Errorf("send event: %w; settle the offer instead", err)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, state.ErrFull):
+		return fmt.Errorf("send event: %w: app %s: %w for a server that has not taken them: send fewer, or this one again later", ErrOutboxFull, a.id, state.ErrFull)
+	case errors.Is(err, state.ErrTransition):
+		return fmt.Errorf("send event: app %s has an update open, which a final event (type 3) would end behind its back: settle the offer instead: %w", a.id, err)
+	case err != nil:
 		return fmt.Errorf("send event: %w", closedOr(err))
 	}
 	return c.deliver(ctx, apps, false)

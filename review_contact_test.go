@@ -66,13 +66,16 @@ func TestUpdatesOnce_checksAfterMoreReportsThanARequestHolds(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "1.0.0")
 		c := w.client(app(appA))
-		long := "1.0.0-" + strings.Repeat("x", 250)
-		for range 256 {
+		long := strings.Repeat("&", 256) // five bytes each in XML: 48 events have 120 KB
+		for range 48 {
 			wantErr(t, c.SendEvent(gone(), appA, omaha.Event{Type: omaha.EventTypeUpdateComplete, PreviousVersion: long, NextVersion: long}), context.Canceled)
 		}
 		must(t, w.once(c).closed())
 		want(t, "reports left", status(t, c, appA).PendingEvents, 0)
 		want(t, "checks", len(w.checks(appA)), 1)
+		if n := len(w.Requests()); n < 3 {
+			t.Errorf("%d requests for 120 KB", n)
+		}
 	})
 }
 

@@ -2,6 +2,8 @@ package omahaclient_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,6 +80,42 @@ func TestSendEvent_staysQueuedWhenCtxEnds(t *testing.T) {
 		w.flush(c)
 		want(t, "events, in their order", w.events(appA), "13/1, 14/1, 3/1")
 		want(t, "history", w.history(appA), "downloading, downloaded, complete")
+	})
+}
+
+// What SendEvent took is delivered, however long the server is away; what it has no room for it says.
+func TestSendEvent_dropsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.underWay(appA)
+		w.underWay(appB)
+		c := w.client(app(appA), app(appB))
+		w.Offline(true)
+		taken := 0
+		for ; taken < 1000; taken++ {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errDone)
+			err := c.SendEvent(ctx, appA, omaha.Event{Type: 13, Result: 1, ErrorCode: omaha.ExitCode(taken)})
+			cancel()
+			if errors.Is(err, omahaclient.ErrOutboxFull) {
+				break
+			}
+			wantErr(t, err, errDone)
+		}
+		want(t, "events taken", taken, 48)
+		want(t, "reports left", status(t, c, appA).PendingEvents, taken)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errDone)
+		defer cancel()
+		wantErr(t, c.SendEvent(ctx, appB, downloading), errDone) // another app's has room of its own
+		w.Offline(false)
+		w.flush(c)
+		var codes []int
+		for _, c := range w.contacts(appA) {
+			for _, e := range c.Events {
+				codes = append(codes, e.ErrorCode)
+			}
+		}
+		want(t, "delivered", len(slices.Compact(codes)), taken)
+		want(t, "in their order", slices.IsSorted(codes), true)
+		must(t, c.SendEvent(t.Context(), appA, downloading))
 	})
 }
 

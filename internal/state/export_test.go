@@ -13,6 +13,7 @@ var (
 
 // The bounds of an outbox.
 const (
+	MaxSent         = maxSent
 	MaxReports      = maxReports
 	MaxFinalReports = maxFinalReports
 	MaxAside        = maxAside

@@ -8,14 +8,28 @@ import (
 const (
 	eventComplete   = 3 // Omaha's event type of a final report
 	resultError     = 0
-	maxReports      = 64  // in an outbox, before intermediate ones are dropped
+	maxSent         = 48  // of the program's own, in an outbox
+	maxReports      = 64  // in an outbox, before intermediate ones of ours are dropped
 	maxFinalReports = 256 // in an outbox at all
 )
 
-// Send queues an event of the program's own. A final one would end an open update behind its back.
+// ErrFull is returned by Send when as many events of the program's own as an outbox takes wait in it.
+var ErrFull = fmt.Errorf("%d events wait already", maxSent)
+
+// Send queues an event of the program's own. A final one would end an open update behind its back. What was queued stays until it is
+// delivered: one that there is no room for is refused.
 func (a *App) Send(r Report) error {
 	if r.Final() && (a.Update != nil || a.Pending != nil) {
 		return illegal("final event", a)
+	}
+	sent := 0
+	for i := range a.Outbox {
+		if a.Outbox[i].User {
+			sent++
+		}
+	}
+	if sent >= maxSent {
+		return ErrFull
 	}
 	r.User = true
 	a.queue(r)
@@ -101,8 +115,8 @@ func (a *App) conclude(r Report) {
 	a.Wedged = false
 }
 
-// queue appends r. An outbox that has grown long (offline for weeks) loses intermediate reports first: the oldest of our
-// own, then the oldest of the program's. Of final ones it loses the program's before a verdict. The newest report stays.
+// queue appends r. An outbox that has grown long (offline for weeks) loses intermediate reports of ours first, and then, where there
+// is no end of them, verdicts: the oldest each time. The newest report stays, and so do the program's own.
 func (a *App) queue(r Report) {
 	r.Seq = a.seq()
 	a.Outbox = append(a.Outbox, r)
@@ -110,12 +124,9 @@ func (a *App) queue(r Report) {
 	drop := -1
 	if len(a.Outbox) > maxReports {
 		drop = slices.IndexFunc(older, func(r Report) bool { return !r.Final() && !r.User })
-		if drop < 0 {
-			drop = slices.IndexFunc(older, func(r Report) bool { return !r.Final() })
-		}
 	}
 	if drop < 0 && len(a.Outbox) > maxFinalReports {
-		drop = max(slices.IndexFunc(older, func(r Report) bool { return r.User }), 0)
+		drop = slices.IndexFunc(older, func(r Report) bool { return !r.User })
 	}
 	if drop >= 0 {
 		a.Outbox = slices.Delete(a.Outbox, drop, drop+1)

@@ -8,7 +8,14 @@ import (
 )
 
 func send(r state.Report) step {
-	return step{"Send", func(a *state.App) error { return a.Send(r) }}
+	return step{"Send", func(a *state.App) error {
+		if len(a.Outbox) >= state.MaxSent { // room for any number of them
+			if err := a.Delivered(a.Outbox[0].Seq); err != nil {
+				return err
+			}
+		}
+		return a.Send(r)
+	}}
 }
 
 // offlineUpdate is an update that fails: two intermediate reports and a verdict.
@@ -58,40 +65,58 @@ func TestOutbox_offlineForAMonth(t *testing.T) {
 	must(t, a.Sound())
 }
 
-func TestOutbox_dropsOursBeforeTheProgramsOwn(t *testing.T) {
+// The program was told that its events are on disk: they stay there until they are delivered, however many of ours come.
+func TestOutbox_keepsTheProgramsOwn(t *testing.T) {
 	a := &state.App{}
-	must(t, a.Send(started)) // older than all of ours
+	for range state.MaxSent {
+		must(t, a.Send(started))
+	}
+	wantErr(t, a.Send(started), state.ErrFull)
+	wantErr(t, a.Send(failure), state.ErrFull)
+	want(t, "the program's own", count(a, users), state.MaxSent)
+	for range state.MaxFinalReports {
+		must(t, offlineUpdate(a))
+		want(t, "the program's own", count(a, users), state.MaxSent)
+	}
+	want(t, "length", len(a.Outbox), state.MaxFinalReports)
+	want(t, "the newest stays", a.Outbox[len(a.Outbox)-1], a.Last.Report)
+	rising(t, a)
+	must(t, a.Sound())
+	must(t, a.Delivered(a.Outbox[0].Seq))
+	must(t, a.Send(started)) // there is room again
+}
+
+// Of our own, intermediate reports are dropped before any verdict, the oldest first.
+func TestOutbox_dropsIntermediateReportsOfOurs(t *testing.T) {
+	a := &state.App{}
 	must(t, a.Grant(update("2.0.0")))
 	must(t, a.Start(seqOf(a), started))
 	must(t, a.Finish(seqOf(a), payloads, finished))
-	for range state.MaxReports - 3 {
+	must(t, a.Fail(seqOf(a), failure, nil))
+	for range state.MaxSent {
 		must(t, a.Send(started))
 	}
-	want(t, "ours", count(a, ours), 2)
-	must(t, a.Send(started))
-	want(t, "ours, one too many", count(a, ours), 1)
-	want(t, "the oldest of ours went", a.Outbox[1].Type, finished.Type)
-	must(t, a.Send(started))
-	want(t, "ours, two too many", count(a, ours), 0)
-	oldest := a.Outbox[0].Seq
-	must(t, a.Send(started))
-	want(t, "the program's own", count(a, users), state.MaxReports)
-	if a.Outbox[0].Seq == oldest {
-		t.Error("the newest was dropped, not the oldest")
+	for len(a.Outbox)+3 <= state.MaxReports {
+		must(t, offlineUpdate(a))
 	}
-	must(t, a.Fail(seqOf(a), failure, nil))
-	want(t, "verdicts", count(a, state.Report.Final), 1)
+	verdicts := count(a, state.Report.Final)
+	want(t, "ours", count(a, ours), 2*verdicts)
+	before := a.Outbox[0].Seq
+	must(t, offlineUpdate(a))
+	want(t, "verdicts", count(a, state.Report.Final), verdicts+1)
+	want(t, "the oldest of ours went", a.Outbox[0].Seq > before, true)
 	want(t, "length", len(a.Outbox), state.MaxReports)
 	rising(t, a)
+	must(t, a.Sound())
 }
 
 // Verdicts are dropped only where there is no end of them, the oldest first; the newest report never.
 func TestOutbox_boundOnVerdicts(t *testing.T) {
 	a := &state.App{}
 	for range state.MaxFinalReports {
-		must(t, a.Send(failure))
+		must(t, offlineUpdate(a))
 	}
-	want(t, "verdicts up to the bound", len(a.Outbox), state.MaxFinalReports)
+	want(t, "verdicts up to the bound", count(a, state.Report.Final), state.MaxFinalReports)
 	first := a.Outbox[0].Seq
 	must(t, offlineUpdate(a))
 	want(t, "verdicts", count(a, state.Report.Final), state.MaxFinalReports)

@@ -126,24 +126,21 @@ func deepCopy(a *state.App) *state.App {
 func bookQueue(a *state.App, r state.Report) {
 	a.LastSeq++
 	r.Seq = a.LastSeq
-	var auto, user []int
+	var intermediate, ours []int
 	for i, q := range a.Outbox {
-		switch {
-		case q.Type == 3:
-		case q.User:
-			user = append(user, i)
-		default:
-			auto = append(auto, i)
+		if !q.User && q.Type != 3 {
+			intermediate = append(intermediate, i)
+		}
+		if !q.User {
+			ours = append(ours, i)
 		}
 	}
-	victims := slices.Concat(auto, user)
 	a.Outbox = append(a.Outbox, r)
 	switch n := len(a.Outbox); {
-	case n > 64 && len(victims) > 0:
-		a.Outbox = slices.Delete(a.Outbox, victims[0], victims[0]+1)
+	case n > 64 && len(intermediate) > 0:
+		a.Outbox = slices.Delete(a.Outbox, intermediate[0], intermediate[0]+1)
 	case n > 256:
-		victim := slices.IndexFunc(a.Outbox[:n-1], func(r state.Report) bool { return r.User })
-		a.Outbox = slices.Delete(a.Outbox, max(victim, 0), max(victim, 0)+1)
+		a.Outbox = slices.Delete(a.Outbox, ours[0], ours[0]+1)
 	}
 }
 
@@ -384,6 +381,15 @@ var rules = []rule{
 		if x.report.Type == 3 && phase(a) != "-" {
 			return refused
 		}
+		waiting := x.burst
+		for _, r := range a.Outbox {
+			if r.User {
+				waiting++
+			}
+		}
+		if waiting > 48 {
+			return refused
+		}
 		x.report.User = true
 		for range x.burst {
 			bookQueue(a, x.report)
@@ -451,7 +457,7 @@ func drawArgs(t *rapid.T, r rule, a *state.App, now time.Time) args {
 		fails:   rapid.IntRange(0, 5).Draw(t, "failures"),
 		base:    rapid.SampledFrom([]string{"", identity("2.0.0"), identity("3.0.0")}).Draw(t, "base"),
 		past:    now.Add(-time.Duration(rapid.IntRange(0, 20).Draw(t, "hours put back")) * time.Hour),
-		burst:   rapid.SampledFrom([]int{1, 1, 1, 40, 200}).Draw(t, "burst"),
+		burst:   rapid.SampledFrom([]int{1, 1, 1, 10, 40, 60}).Draw(t, "burst"),
 	}
 	if a.Update != nil && rapid.IntRange(0, 3).Draw(t, "any release") > 0 {
 		x.version = a.Update.Version
