@@ -108,7 +108,6 @@ func New(endpoint string, opts ...Option) (*Client, error) {
 	}
 	c := &Client{
 		cfg:     cfg,
-		server:  newServer(cfg),
 		dir:     dir,
 		journal: dir.Journal,
 		pool:    pool.New[string, fetcher.Payload](cfg.workers),
@@ -123,6 +122,8 @@ func New(endpoint string, opts ...Option) (*Client, error) {
 	if c.bootID = c.boot; c.boot == "" {
 		c.bootID = omaha.NewID()
 	}
+	c.guardCallbacks()
+	c.server = newServer(cfg)
 	for i := range cfg.apps {
 		a := &app{appConfig: cfg.apps[i], key: appKey(cfg.apps[i].id), index: absent}
 		c.apps = append(c.apps, a)

@@ -94,6 +94,7 @@ func (c *Client) fetch(ctx context.Context, a *app) {
 		return
 	}
 	if err != nil {
+		c.logPanic(a, err)
 		cause, release := fetchError(a.id, err)
 		c.noteUnwritten(a, closedOr(c.fail(a, u, time.Now(), cause, release)))
 		return
