@@ -1,8 +1,10 @@
 package omahaclient_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nebraska/omahaclient"
@@ -147,6 +149,16 @@ func freezeAttacks() []attack {
 			want: []outcome{unnoticed, unbelieved, unnoticed, alarm, alarm},
 		},
 		{
+			threat: threat, who: "server", does: "something else each time that `WithMinAge` is about to be over", drip: true,
+			do: func(s *siege) {
+				withheld(s)
+				s.limit = 12 * time.Hour
+				s.options = append(s.options, omahaclient.WithMinAge(6*time.Hour))
+				s.every(5*time.Hour, func(n int) { s.offers(fmt.Sprintf("1.9.%d", n), file(content(appA, "1.9.0"))) })
+			},
+			want: []outcome{givenBack(36), givenBack(36), givenBack(36), alarm, alarm},
+		},
+		{
 			threat: threat, who: "network", does: "lets nobody reach the server",
 			do:   func(s *siege) { s.Offline(true) },
 			want: []outcome{unbelieved, unbelieved, unbelieved, alarm, alarm},
@@ -207,6 +219,25 @@ func freezeAttacks() []attack {
 			want: index,
 		},
 	}
+}
+
+// every does something again and again, at once for the first time, until the attack is over. On virtual time.
+func (s *siege) every(d time.Duration, do func(n int)) {
+	var done sync.WaitGroup
+	s.t.Cleanup(done.Wait)
+	do(0)
+	done.Go(func() {
+		again := time.NewTicker(d)
+		defer again.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-again.C:
+				do(n)
+			case <-s.t.Context().Done():
+				return
+			}
+		}
+	})
 }
 
 // keyAttacks come with a key that was stolen, or are the day after one was lost.

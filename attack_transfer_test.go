@@ -91,6 +91,8 @@ func transferAttacks() []attack {
 		return func(s *siege) { s.mirrored(alone, s.instead(suffix, serve)) }
 	}
 	forever := endless("", nil)
+	// unproved is what comes of a release whose proof is kept away for ever.
+	unproved := func(with outcome) []outcome { return []outcome{harmless, harmless, with, alarm, alarm} }
 	return []attack{
 		{threat: without, who: "mirror", does: "a file without end", do: at(true, payload, forever), want: everywhere(givenBack(11))},
 		{
@@ -180,15 +182,15 @@ func transferAttacks() []attack {
 			},
 			want: []outcome{givenBack(10), givenBack(10), givenBack(10), alarm, alarm},
 		},
-		{threat: "freeze", who: "mirror", does: "no statement", do: at(true, document, http.NotFound), want: unless(harmless, givenBack(18))},
-		{threat: "freeze", who: "mirror", does: "no signatures", do: at(true, signature, http.NotFound), want: unless(harmless, givenBack(18))},
-		{threat: "freeze", who: "mirror", does: "errors in place of the statement", do: at(true, document, answers(500)), want: unless(harmless, putOff)},
-		{threat: "freeze", who: "mirror", does: "a page for people in place of the signatures", do: at(true, signature, page), want: unless(harmless, givenBack(18))},
+		{threat: "freeze", who: "mirror", does: "no statement", do: at(true, document, http.NotFound), want: unproved(givenBack(18))},
+		{threat: "freeze", who: "mirror", does: "no signatures", do: at(true, signature, http.NotFound), want: unproved(givenBack(18))},
+		{threat: "freeze", who: "mirror", does: "errors in place of the statement", do: at(true, document, answers(500)), want: unproved(putOff)},
+		{threat: "freeze", who: "mirror", does: "a page for people in place of the signatures", do: at(true, signature, page), want: unproved(givenBack(18))},
 		{threat: "freeze", who: "one of two mirrors", does: "no statement", do: at(false, document, http.NotFound), want: everywhere(harmless)},
 		{threat: "freeze", who: "one of two mirrors", does: "pages for people in place of everything", do: at(false, "", page), want: everywhere(harmless)},
 		{
 			threat: "freeze", who: "mirror", does: "leads from the statement to a file of this machine",
-			do: at(true, document, answers(302, "Location", "file:///etc/hostname")), want: unless(harmless, putOff),
+			do: at(true, document, answers(302, "Location", "file:///etc/hostname")), want: unproved(putOff),
 		},
 		{
 			threat: "freeze", who: "mirror", does: "leads from the statement to another host, which has it",

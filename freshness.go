@@ -186,7 +186,7 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 	case f.Version == "" || now.Sub(f.Behind) < limit:
 		a.stale, a.alarmed = nil, time.Time{}
 		return nil, false
-	case a.ownDoing(rec, now), rec.Update != nil && now.Sub(rec.Update.At) < limit/4: // just granted: how that goes will show
+	case a.ownDoing(rec, f, limit, now), rec.Update != nil && now.Sub(rec.Update.At) < limit/4: // just granted: how that goes will show
 		a.stale = nil
 		return nil, false
 	default:
@@ -203,11 +203,14 @@ func (c *Client) stale(a *app, rec *state.App, f fresh, now time.Time) (*Stalene
 
 // ownDoing reports whether the server is not asked, and why is no fault of its: the gate is closed, the program has an
 // update before it, or wants to wait. A release that failed here, or is still being fetched, is none of these: whoever spoils or slows down what it
-// is fetched from keeps it back as well. Client.mu is held.
-func (a *app) ownDoing(rec *state.App, now time.Time) bool {
+// is fetched from keeps it back as well. Nor is one that ripens, once the release that the index names could have done so: what ripens is
+// the server's choice, before anything is verified, and it could offer something else each time. Client.mu is held.
+func (a *app) ownDoing(rec *state.App, f fresh, limit time.Duration, now time.Time) bool {
 	w := rec.Wait
-	program := a.offer != nil || rec.Pending != nil || rec.Update != nil && rec.Update.Phase == state.Offered
-	return a.gated || program || w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge)
+	if a.gated || a.offer != nil || rec.Pending != nil || rec.Update != nil && rec.Update.Phase == state.Offered {
+		return true
+	}
+	return w.Active(now) && (w.Kind == state.WaitDefer || w.Kind == state.WaitAge && now.Sub(f.Behind)-limit < a.minAge)
 }
 
 // keptBack says what becomes of a version that the index names.

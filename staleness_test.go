@@ -2,6 +2,7 @@ package omahaclient_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -71,6 +72,71 @@ func TestMaxStaleness_olderOfferWaits(t *testing.T) {
 		must(t, o.Defer(5*day))
 		s.silent(4 * day)
 		a.wantLast(t, 0, "")
+	})
+}
+
+// While a release ripens the server is not to blame; but it chooses what ripens, before anything is verified.
+func TestMaxStaleness_minAge(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		offer func(w *world, p *publisher, g *testserver.Group, s *stream)
+	}{
+		{"honest", func(w *world, p *publisher, g *testserver.Group, s *stream) {
+			s.silent(day) // the rollout has not come to this machine yet
+			p.releases(w, g, appA, "2.0.0", 2)
+		}},
+		{"another version before each is ripe", func(_ *world, _ *publisher, g *testserver.Group, s *stream) {
+			for n := range 10 {
+				g.Publish(release(appA, fmt.Sprintf("1.9.%d", n)))
+				s.silent(20 * time.Hour)
+			}
+		}},
+		{"the very version with another file before each is ripe", func(_ *world, _ *publisher, g *testserver.Group, s *stream) {
+			for n := range 10 {
+				g.Publish(testserver.Release{Version: "2.0.0", Files: []testserver.File{{Name: "app.bin", Content: fmt.Append(nil, n)}}})
+				s.silent(20 * time.Hour)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				p := newPublisher(t)
+				g := w.offering(appA, "1.0.0")
+				p.announces(w, "2.0.0", 2, lasting)
+				released := time.Now()
+				var a alarms
+				index := omahaclient.WithReleaseIndex(w.Payloads.URL() + indexPath)
+				s := w.updates(w.client(p.trusted(appA, index, omahaclient.WithMinAge(2*day)), a.after(2*day)))
+				tt.offer(w, p, g, s)
+				if tt.name == "honest" {
+					must(t, s.next().Ack(nil))
+					a.wantLast(t, 0, "")
+					return
+				}
+				a.wantLast(t, 3, "version 2.0.0 is released, and ") // after 4, 6 and 8 of 8.3 days
+				if since := a.raised()[0].Since.Sub(released); since < 0 || since > 2*time.Hour {
+					t.Errorf("since %v after the release", since)
+				}
+			})
+		})
+	}
+}
+
+// Nor does a server that never offers the same twice keep the alarm down without a minimum age.
+func TestMaxStaleness_anotherVersionEachTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := newPublisher(t)
+		g := w.offering(appA, "1.0.0")
+		p.announces(w, "2.0.0", 2, lasting)
+		var a alarms
+		s := w.updates(w.client(p.trusted(appA, omahaclient.WithReleaseIndex(w.Payloads.URL()+indexPath)), a.after(day)))
+		for n := range 200 {
+			g.Publish(release(appA, fmt.Sprintf("1.9.%d", n)))
+			s.silent(30 * time.Minute)
+		}
+		if n := len(a.raised()); n < 3 {
+			t.Errorf("%d alarms in 100 hours", n)
+		}
 	})
 }
 
