@@ -6,8 +6,6 @@ package secrets
 
 import (
 	"encoding/base64"
-	"encoding/hex"
-	"html"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -18,31 +16,42 @@ import (
 const (
 	// shortest keeps a secret such as "1" from blotting out a message. Shorter ones are no secrets.
 	shortest = 4
-	mark     = "…"
+	// piece is how much of a secret must not show, in bytes: a server, or who shortened its words, may have left a part of it only.
+	piece = 8
+	mark  = "…"
 )
 
 // Set is what must not show. The zero value has none. It is not safe for concurrent use.
-type Set struct{ forms []string } // the longest first
+type Set struct {
+	secrets []secret
 
-// Add takes secrets, each with the ways in which messages and pages may write it: escaped for URLs, for HTML, in base64.
+	// How they may be written, in lower case; see learn.
+	learnt int // of secrets
+	forms  []string
+	whole  []string            // of forms, what is looked for as a whole
+	pieces map[string]struct{} // of the other forms, each as long as piece
+}
+
+type secret struct {
+	text  string
+	whole bool // its pieces are none
+}
+
+// Add takes secrets. Hidden are they, and what is a piece of 8 bytes of them, in upper and lower case and in the ways in which messages
+// and pages may write them: quoted, escaped for URLs, for HTML, in hexadecimal, in base64.
 func (s *Set) Add(secrets ...string) {
-	for _, secret := range secrets {
-		s.add(secret)
-		if plain, err := url.PathUnescape(secret); err == nil {
-			s.add(plain)
+	for _, text := range secrets {
+		s.add(secret{text: text})
+		if plain, err := url.PathUnescape(text); err == nil {
+			s.add(secret{text: plain})
 		}
 	}
 }
 
-func (s *Set) add(secret string) {
-	if len(secret) < shortest || slices.Contains(s.forms, secret) {
-		return
+func (s *Set) add(added secret) {
+	if len(added.text) >= shortest && !slices.Contains(s.secrets, added) {
+		s.secrets = append(s.secrets, added)
 	}
-	b := []byte(secret)
-	s.forms = append(s.forms, secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret), hex.EncodeToString(b),
-		base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b))
-	slices.SortFunc(s.forms, func(a, b string) int { return len(b) - len(a) }) // a secret may be a part of another one
-	s.forms = slices.Compact(s.forms)
 }
 
 // AddUser takes the user and the password of a URL, alone and as basic authorization.
@@ -53,10 +62,17 @@ func (s *Set) AddUser(u *url.Userinfo) {
 	}
 }
 
-// AddURL takes the user, the password and the query of u.
+// AddURL takes the user, the password and the query of u: of that the values, and the whole, since its names are in many messages.
 func (s *Set) AddURL(u *url.URL) {
 	s.AddUser(u.User)
-	s.Add(u.RawQuery)
+	s.add(secret{text: u.RawQuery, whole: true})
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		_, value, found := strings.Cut(pair, "=")
+		if !found {
+			value = pair
+		}
+		s.Add(value)
+	}
 	for _, values := range u.Query() {
 		s.Add(values...)
 	}
@@ -65,8 +81,11 @@ func (s *Set) AddURL(u *url.URL) {
 // AddHeader takes a header's values: each as a whole, the credentials behind a scheme such as Bearer or Basic, and a cookie's value.
 func (s *Set) AddHeader(values ...string) {
 	for _, value := range values {
-		scheme, credentials, _ := strings.Cut(value, " ")
-		s.Add(value, credentials)
+		scheme, credentials, found := strings.Cut(value, " ")
+		if s.add(secret{text: value, whole: found}); !found {
+			credentials = value
+		}
+		s.Add(credentials)
 		if pair, err := base64.StdEncoding.DecodeString(credentials); err == nil && strings.EqualFold(scheme, "basic") {
 			user, password, _ := strings.Cut(string(pair), ":")
 			s.Add(user, password)
@@ -103,20 +122,15 @@ func (s *Set) AddHeaders(h http.Header) {
 	}
 }
 
-// Hide returns text with an ellipsis for each secret.
-func (s *Set) Hide(text string) string {
-	for _, form := range s.forms {
-		text = strings.ReplaceAll(text, form, mark)
-	}
-	return text
-}
+// Text returns text as Hide does, and with an ellipsis for the user and the query of each URL.
+func (s *Set) Text(text string) string { return s.Hide(URLs(s.Hide(text))) }
 
 // Error returns err with a text that shows neither a secret nor a URL's user and query; err itself where its text is harmless.
 func (s *Set) Error(err error) error {
 	if err == nil {
 		return nil
 	}
-	text := s.Hide(URLs(err.Error()))
+	text := s.Text(err.Error())
 	if text == err.Error() {
 		return err
 	}

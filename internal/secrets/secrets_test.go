@@ -3,6 +3,7 @@ package secrets_test
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -49,6 +50,77 @@ func TestSet_shortOnesAreNone(t *testing.T) {
 	s.Add("a", "", "abc")
 	s.AddUser(nil)
 	if got := s.Hide("a bad abc"); got != "a bad abc" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A server, or who shortens its words, may show a part of a secret; in upper or lower case, and at an end.
+func TestSet_hidesPieces(t *testing.T) {
+	const token = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0LXRva2Vu"
+	var s secrets.Set
+	s.AddHeader("Bearer " + token)
+	s.AddURL(&url.URL{RawQuery: "X-Amz-Signature=0a1b2c3d4e5f&response-type=text&justatoken"})
+	for in, want := range map[string]string{
+		"a " + token + " b":                        "a … b",
+		"a " + strings.ToLower(token) + " b":       "a … b",
+		"a " + strings.ToUpper(token) + " b":       "a … b",
+		`charset "` + token[:17] + `…"`:            `charset "……"`,
+		`port ":` + token[10:18] + `"`:             `port ":…"`,
+		"seven: " + token[10:17]:                   "seven: " + token[10:17], // as much as chance may bring
+		"0A1B2C3D in a page":                       "… in a page",
+		"JUSTATOKE":                                "…",
+		"HTTP response: SignatureDoesNotMatch":     "HTTP response: SignatureDoesNotMatch", // a query's names are none
+		"x-amz-signature=0a1b2c3d4e5f&response-ty": "x-amz-signature=…&response-ty",
+		token + token + "," + token[:30]:           "…,…",
+	} {
+		if got := s.Hide(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"cut at " + token[:20]:   "cut at …",
+		"cut at " + token[:7]:    "cut at …",
+		"cut at " + token[:1]:    "cut at …",
+		"cut at Bear":            "cut at …",
+		"cut at X-AMZ-Sig":       "cut at …",
+		"cut " + token[:7] + "?": "cut " + token[:7] + "?",
+		token:                    "…",
+		"":                       "",
+	} {
+		if got := s.HideCut(in); got != want {
+			t.Errorf("%q, cut off, became %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Quoted by strconv, as net/http does it, a secret looks otherwise.
+func TestSet_hidesTheQuoted(t *testing.T) {
+	const password = `pass"wor\d`
+	var s secrets.Set
+	s.AddUser(url.UserPassword("", password))
+	if got := s.Hide(fmt.Sprintf("malformed HTTP response %q", password)); got != `malformed HTTP response "…"` {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Secrets that are added after the first text are hidden, too.
+func TestSet_addLater(t *testing.T) {
+	var s secrets.Set
+	s.Add("first")
+	if got := s.Hide("first second"); got != "… second" {
+		t.Errorf("got %q", got)
+	}
+	s.Add("second")
+	if got := s.Hide("first second"); got != "… …" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What is taken out of a URL may be a part of a secret: its rest must not stay.
+func TestSet_textWithURLs(t *testing.T) {
+	var s secrets.Set
+	s.Add("head?tail")
+	if got := s.Text("read head?tail from https://joe:pw@h.example/x?y=1 now"); got != "read … from https://…h.example/x… now" {
 		t.Errorf("got %q", got)
 	}
 }
