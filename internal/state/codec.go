@@ -8,7 +8,10 @@ import (
 	"hash/crc32"
 )
 
-const checksumSize = 4
+const (
+	checksumSize = 4
+	maxSeq       = 1 << 63 // behind it, the numbers of updates and reports would begin anew some day
+)
 
 // encode puts a checksum of the app's id and its record before the record's JSON: bbolt guards its own heads alone.
 func encode(id string, a *App) ([]byte, error) {
@@ -77,6 +80,8 @@ func (t *total) written(values map[string][]byte) {
 // written and after it is read.
 func (a *App) sound() error {
 	switch u, p, w, t := a.Update, a.Pending, a.Wait, a.Tried; {
+	case a.LastSeq > maxSeq:
+		return fmt.Errorf("%d updates and reports are too many", a.LastSeq)
 	case u != nil && p != nil:
 		return errors.New("an update is open while another waits for a restart")
 	case u != nil && (u.Identity == "" || u.Phase.rank() == 0 || u.Seq == 0 || u.Seq > a.LastSeq):

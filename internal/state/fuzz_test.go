@@ -3,10 +3,10 @@ package state_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"hash/fnv"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,6 +32,19 @@ func FuzzDecode(f *testing.F) {
 		f.Add(v, true)
 		f.Add(v, false)
 	}
+	full := &state.App{}
+	for range state.MaxFinalReports { // as before Send refused any
+		full.LastSeq++
+		full.Outbox = append(full.Outbox, state.Report{Seq: full.LastSeq, Type: 1, Result: 1, At: epoch, User: true})
+	}
+	v, err := state.Encode(appA, full)
+	must(f, err)
+	f.Add(v, true)
+	for _, seq := range []uint64{math.MaxUint64, state.MaxSeq + 1, state.MaxSeq, state.MaxSeq - 1} {
+		v, err := state.Encode(appA, &state.App{LastSeq: seq})
+		must(f, err)
+		f.Add(v, true)
+	}
 	f.Fuzz(func(t *testing.T, v []byte, repair bool) {
 		if repair && len(v) >= 4 {
 			v = checksummed(appA, v[4:]) // else hardly anything passes
@@ -53,6 +66,9 @@ func FuzzDecode(f *testing.F) {
 		if _, err := state.Decode(appB, once); err == nil {
 			t.Error("taken for another app's")
 		}
+		if a.LastSeq == state.MaxSeq {
+			return // there is no number left for a transition to give: the journal refuses what it makes of the record
+		}
 		for _, r := range rules {
 			c := deepCopy(a)
 			if err := r.do(c, args{version: "2.0.0", report: at(failure, epoch), now: epoch, payload: "[]", burst: 1}); err == nil {
@@ -64,15 +80,7 @@ func FuzzDecode(f *testing.F) {
 
 // A journal's file is read without a panic and without end whatever is in it, and bbolt can work on what passes.
 func FuzzReadJournal(f *testing.F) {
-	dir := f.TempDir()
-	d, err := state.Open(dir, machine, slog.New(slog.DiscardHandler))
-	must(f, err)
-	for i := range 40 { // some leaves and a branch
-		prepare(f, d.Journal, fmt.Sprint("io.example.", i), toGranted...)
-	}
-	must(f, d.Close())
-	journal, err := os.ReadFile(filepath.Join(dir, "journal.db"))
-	must(f, err)
+	journal := largeJournal(f) // some leaves and a branch
 	for at := range len(journal) / os.Getpagesize() {
 		f.Add(uint32(at*os.Getpagesize()+16), []byte{1, 0, 0, 0}, uint32(0), true)
 	}
@@ -81,6 +89,11 @@ func FuzzReadJournal(f *testing.F) {
 	f.Add(uint32(os.Getpagesize()+16+42), []byte{1}, uint32(0), true)
 	f.Add(uint32(16+40), []byte{1}, uint32(0), true)
 	f.Add(uint32(os.Getpagesize()+16+40), []byte{1}, uint32(0), true)
+	for head := range 2 { // its number of the transaction
+		for _, tx := range []uint64{math.MaxUint64, math.MaxUint64 - 1, state.MaxTx + 1, state.MaxTx, state.MaxTx - 1, state.MaxTx - 3} {
+			f.Add(uint32(head*os.Getpagesize()+16+48), binary.NativeEndian.AppendUint64(nil, tx), uint32(0), true)
+		}
+	}
 	f.Fuzz(func(t *testing.T, at uint32, patch []byte, cut uint32, repair bool) {
 		file := bytes.Clone(journal)
 		copy(file[int(at)%len(file):], patch)
@@ -91,6 +104,14 @@ func FuzzReadJournal(f *testing.F) {
 		apps, err := state.ReadJournal(bytes.NewReader(file), int64(len(file)), machine)
 		if err != nil {
 			return
+		}
+		tx, err := state.Transactions(bytes.NewReader(file))
+		must(t, err)
+		if tx > state.MaxTx {
+			t.Errorf("transaction %d is believed", tx)
+		}
+		if tx > state.MaxTx-3 {
+			return // those below would be beyond what the next start believes
 		}
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, "journal.db"), file, 0o600))

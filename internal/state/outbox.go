@@ -126,7 +126,7 @@ func (a *App) queue(r Report) {
 		drop = slices.IndexFunc(older, func(r Report) bool { return !r.Final() && !r.User })
 	}
 	if drop < 0 && len(a.Outbox) > maxFinalReports {
-		drop = slices.IndexFunc(older, func(r Report) bool { return !r.User })
+		drop = max(slices.IndexFunc(older, func(r Report) bool { return !r.User }), 0) // the program's own alone are older versions'
 	}
 	if drop >= 0 {
 		a.Outbox = slices.Delete(a.Outbox, drop, drop+1)

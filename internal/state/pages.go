@@ -19,6 +19,7 @@ const (
 	boltVersion   = 2
 	minPageSize   = 1 << 10 // the page sizes that bbolt looks for
 	maxPageSize   = 1 << 24
+	maxTx         = 1 << 63 // behind it, the numbers of transactions would begin anew some day, and the newest head be taken for the oldest
 	metaSize      = 64
 	headerSize    = 16 // of a page: id, flags, count, overflow
 	elementSize   = 16 // of a leaf's or a branch's element
@@ -54,6 +55,9 @@ func walk(file io.ReaderAt, size int64, fn emit) error {
 	m, err := newestMeta(file)
 	if err != nil {
 		return err
+	}
+	if m.tx > maxTx {
+		return broken("transaction %d", m.tx)
 	}
 	if m.pages < 2 || m.pages > uint64(size)/m.pageSize {
 		return broken("%d bytes do not hold %d pages", size, m.pages)
@@ -191,7 +195,8 @@ type element struct {
 	below      uint64
 }
 
-// tree reads the pages below id, whose keys must lie between low (included) and high (not); nil is no bound.
+// tree reads the pages below id, whose keys must begin with low and lie below high; nil is no bound. bbolt looks for low in the page
+// above when it writes this one anew: if it did not find it there, it would leave two ways to the same keys.
 func (p *pages) tree(id uint64, low, high []byte, fn func(element) error) error {
 	pg, err := p.take(id)
 	if err != nil {
@@ -201,6 +206,8 @@ func (p *pages) tree(id uint64, low, high []byte, fn func(element) error) error 
 	switch {
 	case err != nil:
 		return err
+	case low != nil && (len(elements) == 0 || !bytes.Equal(elements[0].key, low)):
+		return broken("page %d does not begin with the key that leads to it", id)
 	case pg.flags == leafPage:
 		return each(elements, fn)
 	case len(elements) == 0:
@@ -277,7 +284,7 @@ func (p *pages) bucket(b element, fn emit) error {
 	}
 	pg := parsePage(b.value[bucketSize:])
 	elements, err := pg.elements(nil, nil)
-	if err != nil || pg.flags != leafPage {
+	if err != nil || pg.flags != leafPage || pg.id != 0 { // bbolt would free the page of that number, when the bucket moves to one of its own
 		return errors.Join(broken("bucket %q holds no leaf", name), err)
 	}
 	return each(elements, inner)
