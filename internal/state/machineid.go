@@ -67,7 +67,7 @@ func newUUID() string {
 }
 
 func isUUID(s string) bool {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+	if len(s) != 36 || strings.Count(s, "-") != 4 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return false
 	}
 	_, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))

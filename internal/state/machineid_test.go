@@ -82,6 +82,7 @@ func TestMachineID_damagedFile(t *testing.T) {
 		{"not hexadecimal", strings.Replace(good, "0b8", "xyz", 1)},
 		{"dashes in wrong places", strings.ReplaceAll(good, "-", "0")},
 		{"too long", good + "0"},
+		{"dashes alone", strings.Repeat("-", len(good))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
