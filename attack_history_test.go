@@ -243,12 +243,13 @@ func (s *siege) every(d time.Duration, do func(n int)) {
 // keyAttacks come with a key that was stolen, or are the day after one was lost.
 func keyAttacks() []attack {
 	const threat = "key compromise"
-	steal := func(s *siege) {
+	steals := func(s *siege, sequence uint64) {
 		bad := evil(content(appA, "4.0.0"))
-		doc := s.key.sign(s.key.statement(appA, "4.0.0", 9, vouchesFor(bad)))
+		doc := s.key.sign(s.key.statement(appA, "4.0.0", sequence, vouchesFor(bad)))
 		s.offers("4.0.0", file(bad))
 		s.lay("4.0.0", doc.Document, doc.Signatures)
 	}
+	steal := func(s *siege) { steals(s, 9) }
 	// rotated is a client that has seen the release by which the publisher went over to another key.
 	rotated := func(s *siege) *publisher {
 		next := newPublisher(s.t)
@@ -295,6 +296,37 @@ func keyAttacks() []attack {
 				steal(s)
 			},
 			want: everywhere(taken),
+		},
+		{
+			threat: threat, who: "key thief, and server", does: "a release of his own with the highest sequence of all (fast-forward), before a build with a new key",
+			do: func(s *siege) {
+				s.reads = s.index
+				s.key.announces(s.world, "4.0.0", trust.MaxSequence)
+				steals(s, trust.MaxSequence)
+				s.takes(taken)
+				s.key = newPublisher(s.t)
+				s.pinned = []string{s.key.public}
+				s.releases("5.0.0", 10)
+			},
+			want: everywhere(harmless),
+		},
+		{
+			threat: threat, who: "key thief, server and index host", does: "the same, and nothing new is offered after it",
+			do: func(s *siege) {
+				s.reads = s.index
+				s.key.announces(s.world, "4.0.0", trust.MaxSequence)
+				steals(s, trust.MaxSequence)
+				s.takes(taken)
+				s.key = newPublisher(s.t)
+				s.pinned = []string{s.key.public}
+				s.key.announces(s.world, "5.0.0", 10)
+			},
+			then: func(s *siege) {
+				if s.index && len(s.log.lines("and the update server does not offer it")) == 0 {
+					s.t.Errorf("the new key's index was not read\n%s", s.log)
+				}
+			},
+			want: []outcome{unnoticed, unnoticed, unnoticed, alarm, alarm},
 		},
 		{
 			threat: threat, who: "nobody", does: "one of two keys that the program trusts is lost, and the publisher signs with the other",

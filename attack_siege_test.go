@@ -194,17 +194,20 @@ func (s *siege) program() *omahaclient.Client {
 }
 
 // installs lets the client take the release that is offered, before the attack, and ends it.
-func (s *siege) installs() {
+func (s *siege) installs() { s.t.Helper(); s.takes(harmless) }
+
+// takes does the same with a release that is the publisher's, or not.
+func (s *siege) takes(what outcome) {
 	s.t.Helper()
 	c := s.program()
 	stream := s.updates(c)
 	o := stream.next()
-	if s.judge(o) != harmless {
+	if s.judge(o) != what {
 		s.t.Fatalf("offer %s before the attack", o.Version)
 	}
 	must(s.t, o.Ack(nil))
 	s.flush(c)
-	for s.reads && !bytes.Contains(s.remembered(), []byte(`"index":{`)) {
+	for s.reads && !bytes.Contains(s.remembered(), []byte(`"indexes":[`)) {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-s.t.Context().Done():

@@ -36,32 +36,38 @@ func (s *Statements) statement(claim Claim, doc Signed) (Release, finding) {
 	if err != nil {
 		return Release{}, finding{err: err}
 	}
-	st, payloads, f := s.checkStatement(claim, doc, m)
+	st, f := s.checkStatement(claim, doc, m)
 	if f.err != nil {
 		return Release{}, finding{progress: f.progress, err: fmt.Errorf("statement at %s: %w", doc.Where, f.err)}
 	}
-	changed := s.rotate(m, claim.AppID, st.Keys, st.Issued)
+	changed := s.rotate(m, claim, st.Keys, st.Issued)
 	if m.raise(claim, st, doc) || changed {
 		if err := m.store(claim.Dir, claim.Now, st.Issued); err != nil {
 			return Release{}, finding{err: err}
 		}
 	}
 	return Release{
-		Version: st.Version, Sequence: st.Sequence, Issued: st.Issued, Expires: st.Expires, Where: doc.Where, Payloads: payloads,
+		Version: st.Version, Sequence: st.Sequence, Issued: st.Issued, Expires: st.Expires, Where: doc.Where, Payloads: st.payloads,
 	}, finding{}
 }
 
+// verified is a statement that holds.
+type verified struct {
+	Statement
+	payloads []Payload // the claim's, as the statement has them
+	by       []string  // sorted lines of the keys that signed it: those that are trusted, and those that it lists
+}
+
 // checkStatement changes nothing. Nothing of a document is read before a signature of a trusted key is found to be good.
-func (s *Statements) checkStatement(claim Claim, doc Signed, m *memory) (Statement, []Payload, finding) {
-	fail := func(p progress, err error) (Statement, []Payload, finding) {
-		return Statement{}, nil, finding{progress: p, err: err}
-	}
-	if err := s.checkSignature(doc, m); err != nil {
+func (s *Statements) checkStatement(claim Claim, doc Signed, m *memory) (verified, finding) {
+	fail := func(p progress, err error) (verified, finding) { return verified{}, finding{progress: p, err: err} }
+	signed, err := s.checkSignature(doc, m)
+	if err != nil {
 		return fail(isUnsigned, err)
 	}
-	st, err := ParseStatement(doc.Document)
-	if err == nil {
-		err = checkListed(doc, st.Keys)
+	st := verified{}
+	if st.Statement, err = ParseStatement(doc.Document); err == nil {
+		st.by, err = checkListed(doc, signed, st.Keys)
 	}
 	if err != nil {
 		return fail(isSigned, err)
@@ -72,54 +78,54 @@ func (s *Statements) checkStatement(claim Claim, doc Signed, m *memory) (Stateme
 	if st.Sequence < s.minimum {
 		return fail(isOurs, fmt.Errorf("%w: its sequence is %d, and this program takes none below %d", ErrRollback, st.Sequence, s.minimum))
 	}
-	if err := checkSeen(m.line(claim.AppID, claim.Channel, claim.Arch).seen, st.Sequence, doc.Document); err != nil {
+	of := lineOf(claim.AppID, claim.Channel, claim.Arch)
+	if err := m.Lines.check(of, sorted(s.trusted(m)), st.Sequence, doc.Document); err != nil {
 		return fail(isOurs, err)
 	}
 	if err := checkExpiry(m.now(claim.Now), st.Expires); err != nil {
 		return fail(isNewest, err)
 	}
-	payloads, err := st.match(claim.Payloads)
-	if err != nil {
+	if st.payloads, err = st.match(claim.Payloads); err != nil {
 		return fail(isValid, err)
 	}
-	return st, payloads, finding{}
+	return st, finding{}
 }
 
-// checkSignature looks for a good signature of a key that is trusted now.
-func (s *Statements) checkSignature(doc Signed, m *memory) error {
+// checkSignature looks for good signatures of keys that are trusted now, and returns these keys: one at least.
+func (s *Statements) checkSignature(doc Signed, m *memory) ([]minisign.PublicKey, error) {
 	if len(doc.Document) > MaxDocument {
-		return fmt.Errorf("%w: %d bytes are more than %d", ErrMalformed, len(doc.Document), MaxDocument)
+		return nil, fmt.Errorf("%w: %d bytes are more than %d", ErrMalformed, len(doc.Document), MaxDocument)
 	}
 	if len(doc.Signatures) == 0 {
-		return fmt.Errorf("%w: there is no signature with it", ErrSignature)
+		return nil, fmt.Errorf("%w: there is no signature with it", ErrSignature)
 	}
 	trusted := s.trusted(m)
 	by, err := signers(doc, trusted)
 	if err == nil && len(by) == 0 {
 		err = fmt.Errorf("%w: trusted are %s", ErrSignature, shortKeys(trusted))
 	}
-	return err
+	return by, err
 }
 
-// checkListed demands a good signature of each key that a document lists.
-func checkListed(doc Signed, listed []string) error {
+// checkListed demands a good signature of each key that a document lists. It returns the lines of all who are known to have signed it: those and these.
+func checkListed(doc Signed, those []minisign.PublicKey, listed []string) ([]string, error) {
 	if len(listed) == 0 {
-		return nil
+		return sorted(those), nil
 	}
 	keys, err := parseKeys(listed)
 	if err != nil {
-		return malformed("keys", err)
+		return nil, malformed("keys", err)
 	}
 	by, err := signers(doc, keys)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, key := range keys {
 		if !contains(by, key) {
-			return fmt.Errorf("%w: it lists key %s, which did not sign it", ErrSignature, shortKeys([]minisign.PublicKey{key}))
+			return nil, fmt.Errorf("%w: it lists key %s, which did not sign it", ErrSignature, shortKeys([]minisign.PublicKey{key}))
 		}
 	}
-	return nil
+	return slices.Compact(sorted(append(by, those...))), nil
 }
 
 func (s Statement) checkSubject(claim Claim) error {
@@ -132,18 +138,6 @@ func (s Statement) checkSubject(claim Claim) error {
 		return fmt.Errorf("%w: architecture %s, and this machine's is %s", ErrMismatch, s.Arch, claim.Arch)
 	case s.Version != claim.Version:
 		return fmt.Errorf("%w: version %s", ErrMismatch, s.Version)
-	}
-	return nil
-}
-
-// checkSeen compares a document with the highest of its kind.
-func checkSeen(highest seen, sequence uint64, document []byte) error {
-	switch {
-	case sequence < highest.Sequence:
-		return fmt.Errorf("%w: its sequence is %d, and %d was verified before", ErrRollback, sequence, highest.Sequence)
-	case sequence == highest.Sequence && digestOf(document) != highest.SHA256:
-		return fmt.Errorf("%w: another document with sequence %d was verified before (sha256 %s): the publisher must never sign two for one sequence",
-			ErrMismatch, sequence, highest.SHA256)
 	}
 	return nil
 }

@@ -3,11 +3,9 @@ package trust_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/nebraska/omahaclient/trust"
@@ -105,9 +103,10 @@ func FuzzMemory(f *testing.F) {
 	doc := sign(f, with(release(), func(s *trust.Statement) { s.Sequence = trust.MaxSequence }), "a")
 	f.Fuzz(func(t *testing.T, b []byte, summed bool) {
 		if summed {
-			b = fmt.Appendf(nil, `{"format":1,"sha256":%q,"memory":%s}`, strings.TrimPrefix(sum(string(b)), "sha256:"), b)
+			writeMemory(t, path, b)
+		} else {
+			must(t, os.WriteFile(path, b, 0o600))
 		}
-		must(t, os.WriteFile(path, b, 0o600))
 		if _, err := v.Verify(t.Context(), claim(dir, doc)); err != nil && !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("updates have ended: %v", err)
 		}

@@ -154,26 +154,30 @@ func (s *Statements) index(claim Claim, doc Signed) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
-	if err := s.checkSignature(doc, m); err != nil {
-		return Head{}, err
-	}
-	x, err := ParseIndex(doc.Document)
-	if err == nil {
-		err = checkListed(doc, x.Keys)
-	}
+	signed, err := s.checkSignature(doc, m)
 	if err != nil {
 		return Head{}, err
 	}
-	if err := firstError(checkSeen(m.Index, x.Sequence, doc.Document), checkExpiry(m.now(claim.Now), x.Expires)); err != nil {
+	x, err := ParseIndex(doc.Document)
+	if err != nil {
+		return Head{}, err
+	}
+	by, err := checkListed(doc, signed, x.Keys)
+	if err != nil {
+		return Head{}, err
+	}
+	older := m.Indexes.check(line{}, sorted(s.trusted(m)), x.Sequence, doc.Document)
+	if err := firstError(older, checkExpiry(m.now(claim.Now), x.Expires)); err != nil {
 		return Head{}, err
 	}
 	head, ok := x.head(claim.AppID, claim.Channel, claim.Arch)
 	if !ok {
 		return Head{}, fmt.Errorf("%w: it has no head for app %s, channel %q and architecture %s", ErrMismatch, claim.AppID, claim.Channel, claim.Arch)
 	}
-	changed := s.rotate(m, claim.AppID, x.Keys, x.Issued)
-	if now := (seen{x.Sequence, digestOf(doc.Document)}); m.Index != now || changed {
-		m.Index = now
+	changed := s.rotate(m, claim, x.Keys, x.Issued)
+	var raised bool
+	m.Indexes, raised = m.Indexes.raise(line{seen: seen{x.Sequence, digestOf(doc.Document), by}})
+	if raised || changed {
 		err = m.store(claim.Dir, claim.Now, x.Issued)
 	}
 	return head, err

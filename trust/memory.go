@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/durable"
@@ -26,25 +25,13 @@ const (
 type memory struct {
 	Pinned    []string  `json:"pinned,omitempty"`    // the program's own keys when others took their place
 	Keys      []string  `json:"keys,omitempty"`      // those others
-	Rotated   time.Time `json:"rotated,omitzero"`    // when the document was issued that listed them last
+	Rotated   time.Time `json:"rotated,omitzero"`    // when the document was issued that listed them last, as it says
+	Learnt    time.Time `json:"learnt,omitzero"`     // the same, or when it was verified, whichever is earlier
 	Clock     time.Time `json:"clock,omitzero"`      // no earlier than this is it
-	Lines     []line    `json:"lines,omitempty"`     // the one raised last comes last
-	Index     seen      `json:"index,omitzero"`      // the newest one
+	Lines     history   `json:"lines,omitempty"`     // of statements
+	Indexes   history   `json:"indexes,omitempty"`   // one line
+	Former    seen      `json:"index,omitzero"`      // the newest index, as memories had it that did not note who signed
 	Statement *keptJSON `json:"statement,omitempty"` // the last one
-}
-
-// seen is a document.
-type seen struct {
-	Sequence uint64 `json:"sequence"`
-	SHA256   string `json:"sha256"`
-}
-
-// line is the newest statement for an app, channel and architecture.
-type line struct {
-	App     string `json:"app"`
-	Channel string `json:"channel"`
-	Arch    string `json:"arch"`
-	seen
 }
 
 type keptJSON struct {
@@ -132,11 +119,14 @@ func decodeMemory(content []byte) (*memory, error) {
 	if err := json.Unmarshal(file.Memory, m); err != nil {
 		return nil, err
 	}
+	if m.Former.Sequence > 0 {
+		m.Indexes, m.Former = append(m.Indexes, line{seen: m.Former}), seen{}
+	}
 	return m, m.check()
 }
 
 func (m *memory) check() error {
-	if len(m.Lines) > maxLines {
+	if len(m.Lines) > maxLines || len(m.Indexes) > maxLines {
 		return errors.New("it has too many lines")
 	}
 	for _, keys := range [][]string{m.Keys, m.Pinned} {
@@ -160,28 +150,15 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func (m *memory) line(app, channel, arch string) line {
-	key := line{App: foldApp(app), Channel: channel, Arch: arch}
-	if i := slices.IndexFunc(m.Lines, key.same); i >= 0 {
-		return m.Lines[i]
-	}
-	return key
-}
-
-func (l line) same(o line) bool { return l.App == o.App && l.Channel == o.Channel && l.Arch == o.Arch }
-
 // raise remembers a statement, for each channel that it is for, and reports whether that is new.
-func (m *memory) raise(claim Claim, st Statement, doc Signed) bool {
-	changed := m.keep(st, doc)
+func (m *memory) raise(claim Claim, st verified, doc Signed) bool {
+	changed := m.keep(st.Statement, doc)
 	for _, channel := range st.Channels {
-		l := m.line(claim.AppID, channel, claim.Arch)
-		if l.Sequence >= st.Sequence {
-			continue
-		}
-		m.Lines = slices.DeleteFunc(m.Lines, l.same)
-		l.seen = seen{st.Sequence, digestOf(doc.Document)}
-		m.Lines = append(m.Lines, l)
-		changed = true
+		l := lineOf(claim.AppID, channel, claim.Arch)
+		l.seen = seen{st.Sequence, digestOf(doc.Document), st.by}
+		var raised bool
+		m.Lines, raised = m.Lines.raise(l)
+		changed = changed || raised
 	}
 	m.Lines = m.Lines[max(0, len(m.Lines)-maxLines):]
 	return changed

@@ -3,6 +3,7 @@ package trust_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -23,6 +24,12 @@ func remembered(t *testing.T) string {
 	_, err := verifier(t, "a").Verify(t.Context(), claim(dir, sign(t, release(), "a")))
 	must(t, err)
 	return dir
+}
+
+// writeMemory puts a memory into its file, with its sum.
+func writeMemory(t *testing.T, path string, inner []byte) {
+	t.Helper()
+	must(t, os.WriteFile(path, fmt.Appendf(nil, `{"format":1,"sha256":%q,"memory":%s}`, strings.TrimPrefix(sum(string(inner)), "sha256:"), inner), 0o600))
 }
 
 // showOld shows a release from before.

@@ -30,6 +30,7 @@ func (s step) show(t *testing.T, dir string) {
 	t.Helper()
 	st := numbered(with(release(), func(st *trust.Statement) {
 		st.Sequence, st.Issued, st.Keys = s.sequence, day(s.issued), public(letters(s.keys)...)
+		st.Expires = day(max(30, s.issued+1))
 	}))
 	c := claim(dir, sign(t, st, letters(s.signers)...))
 	c.Version = st.Version
@@ -37,6 +38,12 @@ func (s step) show(t *testing.T, dir string) {
 	if !errors.Is(err, s.want) {
 		t.Errorf("%s: %v, want %v", s.name, err, s.want)
 	}
+}
+
+// shown is the same, for later.
+func (s step) shown(t *testing.T) func(dir string) {
+	t.Helper()
+	return func(dir string) { t.Helper(); s.show(t, dir) }
 }
 
 // Each story is told in one directory, in order, each step by a process of its own.

@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "write the test vectors in testdata anew; docs/trust.md shows them")
 
 // vectors are the files in testdata/vectors: keys "a" (the old one) and "b" (the new one), a release, a rotation from a to b, a release of an
-// image signed by b, and an index.
+// image signed by b, an index, and what a thief of a signed under the highest sequence of all.
 func vectors(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -40,6 +40,9 @@ func vectors(t *testing.T) map[string]string {
 	st.Sequence, st.Version, st.Issued, st.Keys = 7, "2.1.0", day(3), nil
 	st.Arch, st.Payloads = trust.AnyArch, []trust.Payload{image("app")}
 	add("image"+trust.ReleaseSuffix, sign(t, st, "b"))
+	stolen := release()
+	stolen.Version, stolen.Sequence, stolen.Issued = "6.6.6", trust.MaxSequence, day(3)
+	add("stolen"+trust.ReleaseSuffix, sign(t, stolen, "a"))
 	x := index()
 	x.Heads = []trust.Head{
 		{App: app, Channel: "stable", Arch: "amd64", Version: "2.0.0", Sequence: 5},
@@ -82,38 +85,78 @@ func vector(t *testing.T, name string) string {
 	return string(b)
 }
 
-// The story that docs/trust.md tells with them, from the files alone.
+// The stories that docs/trust.md tells with them, from the files alone.
 func TestVectors_story(t *testing.T) {
-	dir := t.TempDir()
-	read := func(name string) trust.Signed {
-		return trust.Signed{Where: name, Document: []byte(vector(t, name)), Signatures: []byte(vector(t, name+".minisig"))}
-	}
-	verify := func(version string, doc trust.Signed, payloads ...trust.Payload) error {
-		v, err := trust.NewStatements([]string{vector(t, "a.pub")})
-		must(t, err)
-		_, err = v.Verify(t.Context(), trust.Claim{
-			AppID: app, Channel: "stable", Arch: "amd64", Version: version, Payloads: payloads, Now: day(4), Dir: dir, Signed: at(doc),
-		})
-		return err
-	}
-	files := []trust.Payload{{Name: "update.gz"}, {Name: "notes.txt"}}
-	index := func() error {
-		v, err := trust.NewStatements([]string{vector(t, "a.pub")})
-		must(t, err)
-		_, err = v.Index(claim(dir), read("index.json"))
-		return err
-	}
+	c := vectorClient{t, t.TempDir(), "a"}
 	metadata, ok := trust.ParseMetadata([]byte(vector(t, "metadata.json")))
 	want(t, "metadata", ok, true)
-	must(t, index())
-	wantErr(t, verify("2.1.0", metadata, image("app")), trust.ErrSignature) // b is not trusted yet
-	must(t, verify("2.0.0", read("update.gz.release.json"), files...))
-	must(t, verify("2.0.1", read("rotation.release.json"), files...))
-	must(t, verify("2.1.0", read("image.release.json"), image("app")))
-	must(t, verify("2.1.0", metadata, image("app")))
-	wantErr(t, verify("2.0.0", read("update.gz.release.json"), files...), trust.ErrSignature) // a is not trusted any more
-	wantErr(t, verify("2.0.1", read("rotation.release.json"), files...), trust.ErrRollback)
-	wantErr(t, index(), trust.ErrSignature)
+	must(t, c.index())
+	wantErr(t, c.verify("2.1.0", metadata, image("app")), trust.ErrSignature) // b is not trusted yet
+	must(t, c.show("2.0.0", "update.gz.release.json"))
+	must(t, c.show("2.0.1", "rotation.release.json"))
+	must(t, c.show("2.1.0", "image.release.json"))
+	must(t, c.verify("2.1.0", metadata, image("app")))
+	wantErr(t, c.show("2.0.0", "update.gz.release.json"), trust.ErrSignature) // a is not trusted any more
+	wantErr(t, c.show("2.0.1", "rotation.release.json"), trust.ErrRollback)
+	wantErr(t, c.index(), trust.ErrSignature)
+}
+
+func TestVectors_afterATheft(t *testing.T) {
+	c := vectorClient{t, t.TempDir(), "a"}
+	must(t, c.show("6.6.6", "stolen.release.json"))
+	wantErr(t, c.show("2.0.0", "update.gz.release.json"), trust.ErrRollback)
+	wantErr(t, c.show("2.0.1", "rotation.release.json"), trust.ErrRollback)
+	c.pinned = "b"
+	wantErr(t, c.show("6.6.6", "stolen.release.json"), trust.ErrSignature)
+	must(t, c.show("2.0.1", "rotation.release.json"))
+	must(t, c.show("2.1.0", "image.release.json"))
+	wantErr(t, c.show("2.0.1", "rotation.release.json"), trust.ErrRollback)
+	c.pinned = "a"
+	wantErr(t, c.show("2.0.0", "update.gz.release.json"), trust.ErrRollback)
+}
+
+// vectorClient is a client of the stories: on one machine, built with one key or another.
+type vectorClient struct {
+	t      *testing.T
+	dir    string
+	pinned string
+}
+
+func (c vectorClient) verifier() *trust.Statements {
+	v, err := trust.NewStatements([]string{vector(c.t, c.pinned+".pub")})
+	must(c.t, err)
+	return v
+}
+
+func (c vectorClient) read(name string) trust.Signed {
+	return trust.Signed{Where: name, Document: []byte(vector(c.t, name)), Signatures: []byte(vector(c.t, name+".minisig"))}
+}
+
+// show offers a version with a statement, and what that speaks of.
+func (c vectorClient) show(version, name string) error {
+	c.t.Helper()
+	switch name {
+	case "image.release.json":
+		return c.verify(version, c.read(name), image("app"))
+	case "stolen.release.json":
+		return c.verify(version, c.read(name), trust.Payload{Name: "update.gz"})
+	default:
+		return c.verify(version, c.read(name), trust.Payload{Name: "update.gz"}, trust.Payload{Name: "notes.txt"})
+	}
+}
+
+func (c vectorClient) verify(version string, doc trust.Signed, payloads ...trust.Payload) error {
+	c.t.Helper()
+	_, err := c.verifier().Verify(c.t.Context(), trust.Claim{
+		AppID: app, Channel: "stable", Arch: "amd64", Version: version, Payloads: payloads, Now: day(4), Dir: c.dir, Signed: at(doc),
+	})
+	return err
+}
+
+func (c vectorClient) index() error {
+	c.t.Helper()
+	_, err := c.verifier().Index(claim(c.dir), c.read("index.json"))
+	return err
 }
 
 // Documents that every implementation must refuse, whoever signed them. Each differs from update.gz.release.json in one place.
