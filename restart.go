@@ -62,22 +62,32 @@ func (c *Client) resume(a *app, now time.Time) error {
 		c.cfg.logger.Warn("the version given to WithApp is older than the last one acknowledged here: a program that always gives "+
 			`the same version updates at every start; give "" to follow the acknowledged one`, "app_id", a.id, "version", a.version, "acknowledged", rec.Version)
 	}
+	var err error
 	switch {
 	case rec.Pending != nil:
-		return c.resumePending(a, rec.Pending, now)
+		err = c.resumePending(a, rec.Pending, now)
 	case rec.Update != nil:
-		return c.resumeUpdate(a, rec.Update, now)
-	case rec.Wait != nil && moot(a, rec.Wait):
-		return c.journal.Do(a.key, (*state.App).Lift)
+		err = c.resumeUpdate(a, rec.Update, now)
 	}
-	return nil
+	return errors.Join(err, c.liftMoot(a))
+}
+
+// liftMoot lifts what holds checks back and is moot by now; what was open has been settled before.
+func (c *Client) liftMoot(a *app) error {
+	rec := c.journal.Get(a.key)
+	if rec.Update != nil || rec.Pending != nil || rec.Wait == nil || !moot(a, rec.Wait) {
+		return nil
+	}
+	return c.journal.Do(a.key, (*state.App).Lift)
 }
 
 // moot reports whether what holds checks back does not any more, now that another version runs (changed by hand) or the
-// options are others.
+// options are others: what one channel offers says nothing of another.
 func moot(a *app, w *state.Wait) bool {
 	cmp, semantic := omaha.CompareVersions(w.Version, a.current)
 	switch {
+	case w.Channel != nil && *w.Channel != a.channel:
+		return true
 	case w.Kind == state.WaitRefused && w.Code == int(omaha.ExitDeferredPolicy):
 		return a.downgrades || !semantic || cmp > 0
 	case w.Kind == state.WaitAge && a.minAge == 0:

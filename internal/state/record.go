@@ -87,7 +87,8 @@ type Wait struct {
 	Kind     WaitKind  `json:"kind"`
 	Version  string    `json:"version"`
 	Identity string    `json:"identity"`
-	Until    time.Time `json:"until,omitzero"` // zero for a backoff: the next scheduled check; for a refusal: for good
+	Channel  *string   `json:"channel,omitempty"` // that offered it; nil where that was not noted yet. The transitions set it
+	Until    time.Time `json:"until,omitzero"`    // zero for a backoff: the next scheduled check; for a refusal: for good
 	Failures int       `json:"failures,omitempty"`
 	Code     int       `json:"code"` // to give an early grant back with
 	Reason   string    `json:"reason,omitempty"`

@@ -26,6 +26,7 @@ const (
 // args are all that a transition may be given.
 type args struct {
 	version string // of the release that it is about
+	channel string // that the app follows
 	seq     uint64 // 0: the open update's
 	report  state.Report
 	payload string
@@ -55,7 +56,7 @@ func (x args) maybe() *state.Wait {
 
 func (x args) update() state.Update {
 	u := update(x.version)
-	u.At = x.now
+	u.At, u.Channel = x.now, x.channel
 	return u
 }
 
@@ -159,11 +160,12 @@ func bookRelease(a *state.App, version string) {
 	}
 }
 
-func bookHold(a *state.App, w state.Wait, now time.Time) {
+func bookHold(a *state.App, w state.Wait, channel string, now time.Time) {
 	bookRelease(a, w.Version)
 	if a.Wait != nil && a.Wait.Failures > w.Failures {
 		w.Failures = a.Wait.Failures
 	}
+	w.Channel = &channel
 	a.Wait, a.LastCheck = &w, now
 }
 
@@ -184,9 +186,15 @@ func bookFailure(a *state.App, version string, x args) outcome {
 	if x.wait && x.version != version {
 		return refused
 	}
+	channel := x.channel
+	if a.Update != nil {
+		channel = a.Update.Channel
+	} else if a.Pending != nil {
+		channel = a.Pending.Channel
+	}
 	a.Update, a.Pending = nil, nil
 	if x.wait {
-		bookHold(a, x.hold(), x.report.At)
+		bookHold(a, x.hold(), channel, x.report.At)
 	}
 	bookConclude(a, x.report)
 	return taken
@@ -337,7 +345,7 @@ var rules = []rule{
 		if x.kind == state.WaitAge && (a.Seen == nil || a.Seen.Identity != identity(x.version)) {
 			a.Seen = &state.Seen{Identity: identity(x.version), At: x.report.At}
 		}
-		bookHold(a, x.hold(), x.report.At)
+		bookHold(a, x.hold(), x.channel, x.report.At)
 		bookConclude(a, x.report)
 		return taken
 	}},
@@ -448,6 +456,7 @@ func drawArgs(t *rapid.T, r rule, a *state.App, now time.Time) args {
 	}
 	x := args{
 		version: rapid.SampledFrom([]string{"2.0.0", "2.1.0", "3.0.0"}).Draw(t, "version"),
+		channel: rapid.SampledFrom([]string{"", "stable", "beta"}).Draw(t, "channel"),
 		report:  at(rapid.SampledFrom(fits).Draw(t, "report"), now),
 		payload: rapid.SampledFrom([]string{`[1]`, `[1]`, `[2]`, ``}).Draw(t, "payload"),
 		kind:    rapid.SampledFrom([]state.WaitKind{state.WaitBackoff, state.WaitRefused, state.WaitDefer, state.WaitAge}).Draw(t, "kind"),
@@ -459,6 +468,7 @@ func drawArgs(t *rapid.T, r rule, a *state.App, now time.Time) args {
 		past:    now.Add(-time.Duration(rapid.IntRange(0, 20).Draw(t, "hours put back")) * time.Hour),
 		burst:   rapid.SampledFrom([]int{1, 1, 1, 10, 40, 60}).Draw(t, "burst"),
 	}
+	x.report.Channel = x.channel
 	if a.Update != nil && rapid.IntRange(0, 3).Draw(t, "any release") > 0 {
 		x.version = a.Update.Version
 	}

@@ -145,11 +145,11 @@ func (a *App) Fail(seq uint64, r Report, w *Wait) error {
 	if err != nil {
 		return err
 	}
-	return a.fail(u.Identity, r, w)
+	return a.fail(u.Identity, u.Channel, r, w)
 }
 
-// fail ends the update, or the installation, of the release with this identity.
-func (a *App) fail(identity string, r Report, w *Wait) error {
+// fail ends the update, or the installation, of the release with this identity from this channel.
+func (a *App) fail(identity, channel string, r Report, w *Wait) error {
 	if err := a.must(failed, r); err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (a *App) fail(identity string, r Report, w *Wait) error {
 		if w.Identity != identity {
 			return fmt.Errorf("%w: wait for another release than the one that failed", ErrTransition)
 		}
-		a.hold(*w, r.At)
+		a.hold(*w, channel, r.At)
 	}
 	a.conclude(r)
 	return nil
@@ -224,7 +224,7 @@ func (a *App) Revert(r Report, w *Wait) error {
 	if a.Pending == nil {
 		return illegal("rollback", a)
 	}
-	return a.fail(a.Pending.Identity, r, w)
+	return a.fail(a.Pending.Identity, a.Pending.Channel, r, w)
 }
 
 // Refuse gives a grant back that was not opened, and holds checks back because of its release.
@@ -238,7 +238,7 @@ func (a *App) Refuse(r Report, w Wait) error {
 	if w.Kind == WaitAge && (a.Seen == nil || a.Seen.Identity != w.Identity) {
 		a.Seen = &Seen{Identity: w.Identity, At: r.At}
 	}
-	a.hold(w, r.At)
+	a.hold(w, r.Channel, r.At)
 	a.conclude(r)
 	return nil
 }
@@ -256,12 +256,13 @@ func (a *App) Same(r Report) error {
 	return nil
 }
 
-// hold sets w, keeping the count of failures of the same release.
-func (a *App) hold(w Wait, now time.Time) {
+// hold sets w for a release of channel, keeping the count of failures of the same release.
+func (a *App) hold(w Wait, channel string, now time.Time) {
 	a.consider(w.Version, w.Identity)
 	if a.Wait != nil {
 		w.Failures = max(w.Failures, a.Wait.Failures)
 	}
+	w.Channel = &channel
 	a.Wait = &w
 	a.LastCheck = now
 }
