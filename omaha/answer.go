@@ -3,14 +3,14 @@ package omaha
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 const (
@@ -19,22 +19,21 @@ const (
 	shownSize  = 160     // bytes shown of it
 )
 
-const advicePath = "is the endpoint's path right? Nebraska's is /v1/update/"
-
 // readBody reads and decompresses an answer of at most maxAnswer bytes. The server cannot say for how long: each
 // attempt has its timeout.
-func readBody(resp *http.Response) ([]byte, error) {
+func readBody(resp *http.Response, hide *secrets.Set) ([]byte, error) {
 	if resp.ContentLength > maxAnswer {
 		return nil, tooLarge()
 	}
 	raw := &limitedReader{r: resp.Body, left: maxAnswer}
-	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
+	encoding := resp.Header.Get("Content-Encoding")
+	switch strings.ToLower(encoding) {
 	case "", "identity":
 		return io.ReadAll(raw)
 	case "gzip", "x-gzip":
 		return unzip(raw)
 	default:
-		return nil, fmt.Errorf("%w: content encoding %q, which was not asked for", ErrNotOmaha, printable(encoding, 40))
+		return nil, fmt.Errorf("%w: content encoding %q, which was not asked for", ErrNotOmaha, foreign(hide, encoding, 40))
 	}
 }
 
@@ -77,7 +76,7 @@ func tooLarge() error { return fmt.Errorf("%w: more than %d bytes", ErrTooLarge,
 func (x *exchange) readAnswer() (*responseElement, error) {
 	a := &x.answer
 	if !isSuccess(a.status) {
-		return nil, x.fail(errors.New(statusText(a.status)), adviceForStatus(a.status))
+		return nil, x.fail(errors.New(statusText(a.status)), x.adviceForStatus())
 	}
 	if len(bytes.TrimSpace(a.body)) == 0 {
 		return nil, x.fail(ErrEmptyResponse, advicePath)
@@ -86,11 +85,11 @@ func (x *exchange) readAnswer() (*responseElement, error) {
 		if isWebPage(a) {
 			return nil, x.fail(fmt.Errorf("%w but a web page", ErrNotOmaha), advicePath)
 		}
-		if err := checkContentType(a.contentType); err != nil {
+		if err := checkContentType(a.contentType, &x.secrets); err != nil {
 			return nil, x.fail(err, advicePath)
 		}
 	}
-	doc, err := readDocument(a.body)
+	doc, err := readDocument(a.body, &x.secrets)
 	switch {
 	case errors.Is(err, ErrEmptyResponse):
 		return nil, x.fail(err, "Nebraska answers so where it cannot read the request; look into the server's log")
@@ -109,7 +108,7 @@ func isWebPage(a *answer) bool {
 }
 
 // checkContentType takes XML in UTF-8, and no content type at all.
-func checkContentType(contentType string) error {
+func checkContentType(contentType string, hide *secrets.Set) error {
 	if contentType == "" {
 		return nil
 	}
@@ -120,11 +119,12 @@ func checkContentType(contentType string) error {
 	if kind != "text/xml" && kind != "application/xml" && !strings.HasSuffix(kind, "+xml") {
 		return fmt.Errorf("%w: its content type is not XML", ErrNotOmaha)
 	}
-	switch charset := strings.ToLower(params["charset"]); charset {
+	charset := params["charset"]
+	switch strings.ToLower(charset) {
 	case "", "utf-8", "utf8", "us-ascii":
 		return nil
 	default:
-		return fmt.Errorf("%w: its charset %q is not UTF-8", ErrNotOmaha, printable(charset, 40))
+		return fmt.Errorf("%w: its charset %q is not UTF-8", ErrNotOmaha, foreign(hide, charset, 40))
 	}
 }
 
@@ -134,8 +134,8 @@ func (x *exchange) fail(err error, advice string) error {
 	e := &AnswerError{
 		Endpoint:    shownURL(x.endpoint),
 		StatusCode:  a.status,
-		ContentType: x.secrets.Hide(printable(a.contentType, 100)),
-		Body:        printable(x.secrets.Hide(string(a.body[:min(len(a.body), sampleSize)])), shownSize),
+		ContentType: foreign(&x.secrets, a.contentType, 100),
+		Body:        x.shownBody(),
 		Code:        ExitOmahaRequest,
 		RetryAfter:  a.retryAfter,
 		Err:         x.plain(err),
@@ -144,6 +144,9 @@ func (x *exchange) fail(err error, advice string) error {
 	switch {
 	case a.status != 0 && !isSuccess(a.status):
 		e.Code = ExitHTTPBase + ExitCode(a.status)
+		if x.question != nil {
+			e.Err = &unsignedStatusError{e.Err}
+		}
 	case errors.Is(err, ErrUnsigned):
 		e.Code = ExitResponseInvalid // not 12 or 18, which speak of a payload
 	case errors.Is(err, ErrEmptyResponse):
@@ -156,54 +159,19 @@ func (x *exchange) fail(err error, advice string) error {
 	return e
 }
 
+// shownBody is how the answer begins.
+func (x *exchange) shownBody() string {
+	a := &x.answer
+	text := string(a.body[:min(len(a.body), sampleSize)])
+	if a.cut || len(text) < len(a.body) {
+		text = x.secrets.HideCut(text)
+	}
+	return foreign(&x.secrets, text, shownSize)
+}
+
 func statusText(status int) string {
 	if text := http.StatusText(status); text != "" {
 		return strings.ToLower(text)
 	}
 	return "unknown status"
-}
-
-func adviceForStatus(status int) string {
-	switch {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return "the server, or a proxy in front of it, wants other credentials (Authorize, client certificate)"
-	case status == http.StatusProxyAuthRequired:
-		return "the proxy wants credentials"
-	case status == http.StatusNotImplemented:
-		return "Nebraska answers so where the secret at the end of the endpoint's path is wrong"
-	case status == http.StatusRequestEntityTooLarge:
-		return "ask for fewer apps at once (Request.Split)"
-	case status == http.StatusBadRequest:
-		return "Nebraska answers so to more than 64 KiB (Request.Split); " + advicePath
-	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed, status == http.StatusGone:
-		return advicePath
-	case status/100 == 3:
-		return "set the endpoint to the address that it should have"
-	default:
-		return ""
-	}
-}
-
-func adviceFor(err error) string {
-	var authority x509.UnknownAuthorityError
-	var hostname x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var plaintext tls.RecordHeaderError
-	var redirect *redirectError
-	var unsigned *unsignedError
-	switch {
-	case errors.As(err, &unsigned):
-		return unsigned.advice
-	case errors.As(err, &redirect):
-		return "set the endpoint to the address that it should have"
-	case errors.As(err, &authority):
-		return "add the authority to the system's certificates or to the HTTP client's"
-	case errors.As(err, &hostname):
-		return "is the endpoint's host right?"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "is this machine's clock right?"
-	case errors.As(err, &plaintext), errors.Is(err, http.ErrSchemeMismatch):
-		return "the server does not speak TLS there: is the endpoint's scheme or port right?"
-	}
-	return ""
 }

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 )
 
 const (
-	defaultPath         = "/v1/update/" // go-omaha's, and Nebraska's
 	defaultRetryMax     = 4
 	defaultRetryWaitMin = time.Second
 	defaultRetryWaitMax = 30 * time.Second
@@ -88,9 +86,10 @@ func (c *Client) Validate() error {
 // It makes one POST, and another after network errors and the statuses 408, 429, 500, 502, 503 and 504, each with
 // a new request id: RetryMax times, with doubling waits (half of each is random). It waits as long as a Retry-After
 // asks for, up to RetryWaitMax; if the server asks for more, it ends. With CUPKeys it also makes another POST after an answer
-// without valid proof, or while a key was not asked for yet, and waits as long as it would without a Retry-After.
+// without valid proof, which includes every status but 2xx, and waits as long as it would without a Retry-After.
 //
-// The error is an [*AnswerError], or wraps ctx's error (and cause) where that ended the call.
+// The error is an [*AnswerError], or wraps ctx's error (and cause) where that ended the call: then it is no AnswerError, but says, and
+// wraps, why the attempt before failed, if there was one.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	x, err := c.newExchange(req)
 	if err != nil {
@@ -104,9 +103,9 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, err
 	}
 	return &Response{
-		Server:     printable(doc.Server, 100),
+		Server:     foreign(&x.secrets, doc.Server, 100),
 		RetryAfter: x.answer.retryAfter,
-		Apps:       req.read(doc, x.os.Arch),
+		Apps:       req.read(doc, x.os.Arch, &x.secrets),
 	}, nil
 }
 
@@ -115,43 +114,6 @@ func (c *Client) CloseIdleConnections() {
 	if c.HTTP == nil {
 		c.ownTransport().CloseIdleConnections()
 	}
-}
-
-// parseEndpoint reads an endpoint. Its error does not show what may be secret in it.
-func parseEndpoint(endpoint string) (*url.URL, error) {
-	const want = "want an absolute URL such as https://updates.example.com/v1/update/"
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		// Not shown is what url.Parse says: the beginning of a password with a slash in it is a wrong port to it.
-		return nil, fmt.Errorf("endpoint: it cannot be parsed: escape (%%2F for a slash) what is special in its user, password or query: %s", want)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("endpoint %q: %s", shownURL(u), want)
-	}
-	if u.Path == "" {
-		u.Path = defaultPath
-	}
-	u.Fragment, u.RawFragment = "", ""
-	return u, nil
-}
-
-// shownURL is a URL as messages may show it: without user, password and query, and without the secret that
-// Nebraska can be told to expect at the end of its path.
-func shownURL(u *url.URL) string {
-	path, secret := cutSecret(u)
-	if secret != "" {
-		path += "…"
-	}
-	return u.Scheme + "://" + u.Host + path
-}
-
-// cutSecret cuts u's path behind Nebraska's own.
-func cutSecret(u *url.URL) (path, secret string) {
-	path = u.EscapedPath()
-	if before, after, found := strings.Cut(path, defaultPath); found {
-		return before + defaultPath, strings.Trim(after, "/")
-	}
-	return path, ""
 }
 
 func (c *Client) logger() *slog.Logger {

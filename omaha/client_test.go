@@ -54,10 +54,6 @@ func TestClient_Validate(t *testing.T) {
 		{"http", &omaha.Client{Endpoint: "http://localhost:8000"}, nil},
 		{"everything", &omaha.Client{Endpoint: endpoint, Version: "my app/1", RetryWaitMin: 1, RetryWaitMax: 1, RetryMax: -1}, nil},
 		{"nothing", &omaha.Client{}, []string{"endpoint", "absolute URL"}},
-		{"no scheme", &omaha.Client{Endpoint: "updates.example.com/v1/update"}, []string{"absolute URL"}},
-		{"other scheme", &omaha.Client{Endpoint: "ftp://updates.example.com/"}, []string{"absolute URL"}},
-		{"no host", &omaha.Client{Endpoint: "https:///v1/update"}, []string{"absolute URL"}},
-		{"no URL", &omaha.Client{Endpoint: "https://updates example.com/"}, []string{"absolute URL"}},
 		{"version with a line break", &omaha.Client{Endpoint: endpoint, Version: "a\nb"}, []string{"printable ASCII"}},
 		{"endless version", &omaha.Client{Endpoint: endpoint, Version: strings.Repeat("x", 65)}, []string{"64"}},
 		{"syncer", &omaha.Client{Endpoint: endpoint, Version: "CoreOSUpdateEngine-0.1.0.0"}, []string{"another Nebraska"}},
@@ -82,7 +78,9 @@ func TestClient_Validate(t *testing.T) {
 		})
 	}
 	t.Run("secrets stay secret", func(t *testing.T) {
-		for _, e := range []string{"ftp://me:hush@h.example/?q=hush", "https://me:hush@h .example/?hush", "me:hush@h.example", "https://me:hush@:80/?hush", "https://h.example:hush@x:y/"} {
+		for _, e := range []string{"ftp://me:hush@h.example/?q=hush", "https://me:hush@h .example/?hush", "me:hush@h.example", "https://me:hush@:80/?hush", "https://h.example:hush@x:y/",
+			"https://h.example:hush/", "me:hush", "h.example:hush/v1/update/", "https://me:hu/hush@h.example/", "h.example/v1/update/hush", "//h.example/v1/update/hush",
+			"ftp://h.example/v1/update/hush/", " https://me:hush@h.example/", "https://h.example/?hush\n", "#hush", "https://h.example/hush%zz", "h.example/v1/update/hush/"} {
 			if err := (&omaha.Client{Endpoint: e}).Validate(); err == nil {
 				t.Errorf("%s is valid", e)
 			} else {
@@ -90,6 +88,77 @@ func TestClient_Validate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A mistake in the endpoint is quoted as it was typed, and says what to do.
+func TestClient_Validate_endpoint(t *testing.T) {
+	const want = ": want an absolute URL such as https://updates.example.com/v1/update/"
+	const noScheme = ": it has no scheme: add https:// in front (http:// for a server without TLS)"
+	const blanks = "a blank or line break stands before or behind it: take that off"
+	for _, tt := range []struct{ endpoint, says string }{
+		{"", `endpoint: there is none`},
+		{"localhost:8000", `endpoint "localhost:8000"` + noScheme},
+		{"127.0.0.1:8000/v1/update/", `endpoint "127.0.0.1:8000/v1/update/"` + noScheme},
+		{"updates.example.com/v1/update", `endpoint "updates.example.com/v1/update"` + noScheme},
+		{"updates.example.com:8000/v1/update/", `endpoint "updates.example.com:8000/v1/update/"` + noScheme},
+		{"updates.example.com/v1/update/s3cret", `endpoint "updates.example.com/v1/update/…"` + noScheme},
+		{"://nope", `endpoint "://nope"` + noScheme},
+		{"//updates.example.com/", `endpoint "//updates.example.com/": it has no scheme: add https: in front (http: for a server without TLS)`},
+		{"joe:pw@updates.example.com", `endpoint` + noScheme},
+		{"[::1]:8000", `endpoint` + noScheme},
+		{"ftp://updates.example.com/", `endpoint "ftp://updates.example.com/": its scheme is "ftp", not https or http`},
+		{"ftp://joe:pw@updates.example.com/", `endpoint: its scheme is "ftp", not https or http`},
+		{"https:///v1/update", `endpoint "https:///v1/update": there is no host in it`},
+		{"https:/updates.example.com", `endpoint "https:/updates.example.com": there is no host in it`},
+		{"http:", `endpoint "http:": there is no host in it`},
+		{" https://updates.example.com/", `endpoint "https://updates.example.com/": ` + blanks},
+		{"https://updates.example.com/v1/update/\n", `endpoint "https://updates.example.com/v1/update/": ` + blanks},
+		{"https://updates example.com/", `endpoint "https://updates example.com/": it has a blank or line break in it: take that out, or escape it (%20 for a blank)`},
+		{"https://joe:p w@updates.example.com/", `endpoint: it has a blank or line break in it: take that out, or escape it (%20 for a blank)`},
+		{"https://joe:p/w@updates.example.com/", `endpoint: it cannot be parsed: escape (%2F for a slash) what is special in its user, password or query`},
+		{"https://[::1/", `endpoint: it cannot be parsed: are its host and port right?`},
+		{"https://updates.example.com:port/", `endpoint: it cannot be parsed: are its host and port right?`},
+		{"https://updates.example.com:99x/", `endpoint: it cannot be parsed: are its host and port right?`},
+	} {
+		if err := (&omaha.Client{Endpoint: tt.endpoint}).Validate(); err == nil || err.Error() != tt.says+want {
+			t.Errorf("%q:\ngot  %v\nwant %s", tt.endpoint, err, tt.says+want)
+		}
+	}
+	for _, good := range []string{"HTTPS://updates.example.com", "http://[::1]:8000", "https://joe:p%2Fw@updates.example.com/a b", "https://updates.example.com/?a=b c"} {
+		if err := (&omaha.Client{Endpoint: good}).Validate(); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+}
+
+// What is too much for a server is named with its size, and otherwise not spoken of.
+func TestClient_adviceOnSize(t *testing.T) {
+	for apps, says := range map[int]string{1: "is the endpoint's path right?", 2000: "ask about fewer apps at once"} {
+		req := checkFor("a")
+		for range apps - 1 {
+			req.Apps = append(req.Apps, req.Apps[0])
+		}
+		_, err := answering(400, nil, "").Do(context.Background(), req)
+		saysAll(t, err, says)
+		saysNone(t, err, "Split", "Authorize")
+	}
+}
+
+// A server that expects TLS says so in several ways.
+func TestClient_adviceOnTLS(t *testing.T) {
+	for _, body := range []string{
+		"Client sent an HTTP request to an HTTPS server.\n",
+		"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>",
+		"<p>Your browser sent a request that this server could not understand.<br />\nReason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+	} {
+		c := answering(400, nil, body)
+		_, err := c.Do(context.Background(), checkFor("a"))
+		saysNone(t, err, "speaks TLS")
+		c.Endpoint = strings.Replace(endpoint, "https:", "http:", 1)
+		_, err = c.Do(context.Background(), checkFor("a"))
+		saysAll(t, err, "the server speaks TLS there: the endpoint must begin with https://")
+		saysNone(t, err, "path", "64 KiB", "bytes")
+	}
 }
 
 func TestClient_noApps(t *testing.T) {
@@ -176,9 +245,9 @@ func TestClient_answersThatAreNone(t *testing.T) {
 		{"broken XML", 200, xmlType(), `<response protocol="3.0"><app></response>`, omaha.ErrNotOmaha, 31, true, []string{"broken XML in line 1"}},
 		{"unknown compression", 200, map[string]string{"Content-Type": "text/xml", "Content-Encoding": "br"}, "\x8b\x02", omaha.ErrNotOmaha, 31, true, []string{`"br"`}},
 		{"claims to be compressed", 200, map[string]string{"Content-Type": "text/xml", "Content-Encoding": "gzip"}, noUpdate, omaha.ErrNotOmaha, 31, true, []string{"compressed"}},
-		{"bad request", 400, none, "", nil, 2400, true, []string{"HTTP 400", "64 KiB"}},
+		{"bad request", 400, none, "", nil, 2400, true, []string{"HTTP 400", "/v1/update/"}},
 		{"unauthorized", 401, none, "", nil, 2401, true, []string{"credentials"}},
-		{"forbidden", 403, html, "<h1>no</h1>", nil, 2403, true, []string{"credentials", "<h1>no</h1>"}},
+		{"forbidden", 403, html, "<h1>no</h1>", nil, 2403, true, []string{"credentials", "authorization header", "<h1>no</h1>"}},
 		{"not found", 404, html, "<h1>404</h1>", nil, 2404, true, []string{"not found", "/v1/update/"}},
 		{"method not allowed", 405, none, "", nil, 2405, true, []string{"/v1/update/"}},
 		{"proxy", 407, none, "", nil, 2407, true, []string{"proxy"}},

@@ -18,8 +18,9 @@ import (
 // X-Cup-Server-Proof, else in a weak ETag (W/"…"), else in any other. So nobody underway can change the request unnoticed, or change,
 // invent or replay an answer. The body is signed without compression, as the server wrote it and as the client parses it.
 //
-// Not protected are the answer's headers and status (so with keys no Retry-After is heeded, no content type looked at and no cookie
-// kept), the payloads themselves, and what nobody can force: that an answer arrives, and that a request is not sent to the server once more.
+// Not protected are the answer's headers and status (so with keys no Retry-After is heeded, no content type looked at, no cookie
+// kept and no status taken for the last word), the payloads themselves, and what nobody can force: that an answer arrives, and that
+// a request is not sent to the server once more.
 //
 // Source: docs/updater/cup.md and components/client_update_protocol of the Chromium project.
 type CUPKey struct {

@@ -153,6 +153,39 @@ func TestClient_CUPKeys_noDelays(t *testing.T) {
 	}
 }
 
+// With keys no status is taken for the last word: whoever can change answers could end a program's checks and reports with it.
+func TestClient_CUPKeys_statuses(t *testing.T) {
+	key := newKey(t)
+	for name, fault := range map[string]testserver.Fault{
+		"404":      testserver.StatusFault(404),
+		"403":      testserver.StatusFault(403),
+		"501":      testserver.StatusFault(501),
+		"503":      testserver.StatusFault(503),
+		"redirect": testserver.StatusFault(302, "Location", "http://other.example/"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ts := signingServer(t, key)
+			ts.Fail(1, fault)
+			if _, err := asking(t, ts.URL(), key).Do(context.Background(), checkFor("a")); err != nil {
+				t.Errorf("once only: %v", err)
+			}
+			ts.Fail(-1, fault)
+			_, err := asking(t, ts.URL(), key).Do(context.Background(), checkFor("a"))
+			answer := asAnswer(t, err)
+			if answer.Final() || !errors.Is(err, omaha.ErrUnsigned) || answer.Code != omaha.ExitHTTPBase+omaha.ExitCode(answer.StatusCode) || len(ts.Requests()) != 4 {
+				t.Errorf("final %v, code %d, %d requests: %v", answer.Final(), answer.Code, len(ts.Requests()), err)
+			}
+			saysAll(t, err, "unsigned")
+			if name == "503" {
+				return
+			}
+			if _, err := asking(t, ts.URL()).Do(context.Background(), checkFor("a")); !asAnswer(t, err).Final() || errors.Is(err, omaha.ErrUnsigned) {
+				t.Errorf("without keys: %v", err)
+			}
+		})
+	}
+}
+
 // A client with a new key first gets on with a server that has the old one only, and the other way round.
 func TestClient_CUPKeys_rotation(t *testing.T) {
 	former, latter := newKey(t), newKey(t)
@@ -174,7 +207,7 @@ func TestClient_CUPKeys_rotation(t *testing.T) {
 			}
 			c = asking(t, ts.URL())
 			c.CUPKeys = []omaha.CUPKey{{ID: "3", Key: &latter.PublicKey}}
-			if _, err := c.Do(context.Background(), checkFor("a")); err == nil || asAnswer(t, err).StatusCode != 400 || !asAnswer(t, err).Final() {
+			if _, err := c.Do(context.Background(), checkFor("a")); err == nil || asAnswer(t, err).StatusCode != 400 || asAnswer(t, err).Final() {
 				t.Errorf("a key that the server does not have: %v", err)
 			}
 		})

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	wire "github.com/kinvolk/go-omaha/omaha"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // The answer's document: go-omaha's types where these serve, extended for what they drop on reading (metadata,
@@ -70,8 +72,8 @@ type (
 
 var errProtocol = errors.New("wrong protocol")
 
-// readDocument reads an answer, once. Its error wraps ErrEmptyResponse, ErrNotOmaha or ErrTooLarge.
-func readDocument(body []byte) (*responseElement, error) {
+// readDocument reads an answer, once. Its error wraps ErrEmptyResponse, ErrNotOmaha or ErrTooLarge, and shows nothing of what to hide.
+func readDocument(body []byte, hide *secrets.Set) (*responseElement, error) {
 	if err := guard(body); errors.Is(err, ErrTooLarge) {
 		return nil, err
 	} else if err != nil {
@@ -79,28 +81,28 @@ func readDocument(body []byte) (*responseElement, error) {
 	}
 	doc := new(responseElement)
 	if err := xml.NewDecoder(bytes.NewReader(body)).Decode(doc); err != nil {
-		return nil, explainXML(err)
+		return nil, explainXML(err, hide)
 	}
 	if doc.Protocol != "" && !strings.HasPrefix(doc.Protocol, "3.") {
-		return nil, fmt.Errorf("%w: %w %q, this client speaks %s", ErrNotOmaha, errProtocol, printable(doc.Protocol, 20), protocol)
+		return nil, fmt.Errorf("%w: %w %q, this client speaks %s", ErrNotOmaha, errProtocol, foreign(hide, doc.Protocol, 20), protocol)
 	}
 	return doc, nil
 }
 
 // explainXML says what encoding/xml found, never "EOF".
-func explainXML(err error) error {
+func explainXML(err error, hide *secrets.Set) error {
 	var wrongRoot xml.UnmarshalError
 	var syntax *xml.SyntaxError
 	switch {
 	case errors.Is(err, io.EOF): // the end came before any element: there was an XML declaration at most
 		return fmt.Errorf("%w: no element in it", ErrEmptyResponse)
 	case errors.As(err, &wrongRoot):
-		return fmt.Errorf("%w: %s", ErrNotOmaha, printable(string(wrongRoot), 100))
+		return fmt.Errorf("%w: %s", ErrNotOmaha, foreign(hide, string(wrongRoot), 100))
 	case errors.As(err, &syntax) && strings.Contains(syntax.Msg, "unexpected EOF"):
 		return fmt.Errorf("%w: the document is cut off in line %d", ErrNotOmaha, syntax.Line)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("%w: broken XML in line %d: %s", ErrNotOmaha, syntax.Line, printable(syntax.Msg, 100))
+		return fmt.Errorf("%w: broken XML in line %d: %s", ErrNotOmaha, syntax.Line, foreign(hide, syntax.Msg, 100))
 	default:
-		return fmt.Errorf("%w: %s", ErrNotOmaha, printable(strings.TrimPrefix(err.Error(), "xml: "), 100))
+		return fmt.Errorf("%w: %s", ErrNotOmaha, foreign(hide, strings.TrimPrefix(err.Error(), "xml: "), 100))
 	}
 }

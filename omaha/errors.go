@@ -54,8 +54,12 @@ func (e *AnswerError) Error() string {
 func (e *AnswerError) Unwrap() error { return e.Err }
 
 // Final tells that trying again soon cannot help, before something is changed here or on the server: after a
-// status but 408, 429, 500, 502, 503 and 504, a web page, an empty answer, an untrusted certificate.
+// status but 408, 429, 500, 502, 503 and 504, a web page, an empty answer, an untrusted certificate. An answer without valid proof,
+// whatever its status, is never final for a client that wants one: anybody underway may have sent it.
 func (e *AnswerError) Final() bool {
+	if errors.Is(e.Err, ErrUnsigned) {
+		return false
+	}
 	if e.StatusCode != 0 && !isSuccess(e.StatusCode) {
 		return !isPassing(e.StatusCode)
 	}

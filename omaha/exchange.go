@@ -30,10 +30,10 @@ type exchange struct {
 	body     []byte // of the present attempt
 	marshals int
 	question *question // of the present attempt; nil without keys
-	attempts int
 
 	longestWait time.Duration
 	lastErr     error // of the last attempt
+	failed      error // why the last attempt was worth another one, as messages may show it
 	answer      answer
 }
 
@@ -44,6 +44,7 @@ type answer struct {
 	retryAfter  time.Duration
 	read        bool
 	body        []byte // decompressed; the first bytes where status is none of success
+	cut         bool   // the body ends before its end
 }
 
 func (c *Client) newExchange(req *Request) (*exchange, error) {
@@ -93,7 +94,7 @@ func (x *exchange) post(ctx context.Context) error {
 	case err != nil && ctx.Err() != nil:
 		return x.interrupted(ctx)
 	case err != nil:
-		return x.fail(err, adviceFor(err))
+		return x.fail(err, x.adviceFor(err))
 	case !x.answer.read: // the last attempt had a status that would be worth another one
 		return x.receive(resp)
 	}
@@ -123,7 +124,6 @@ func (x *exchange) sameBody() (io.ReadCloser, error) {
 func (x *exchange) ask(req *http.Request, attempt int) {
 	keys := x.client.CUPKeys
 	u := *x.endpoint
-	x.attempts = attempt + 1
 	x.question = newQuestion(keys[attempt%len(keys)], x.body)
 	x.question.addTo(&u)
 	req.URL = &u
@@ -140,11 +140,12 @@ func (x *exchange) receive(resp *http.Response) error {
 	x.note(resp)
 	x.answer.read = true
 	if !isSuccess(x.answer.status) {
-		x.answer.body, _ = io.ReadAll(io.LimitReader(resp.Body, sampleSize))
-		return nil
+		body, err := io.ReadAll(io.LimitReader(resp.Body, sampleSize))
+		x.answer.body, x.answer.cut = body, err != nil || len(body) == sampleSize
+		return nil //nolint:nilerr // the status is the answer
 	}
-	body, err := readBody(resp)
-	x.answer.body = body
+	body, err := readBody(resp, &x.secrets)
+	x.answer.body, x.answer.cut = body, err != nil
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return &plainError{fmt.Sprintf("the answer broke off after %d bytes", len(body)), err}
 	}
@@ -164,13 +165,34 @@ func (x *exchange) note(resp *http.Response) {
 	x.answer.retryAfter = x.delay(resp)
 }
 
-// interrupted is the error of a call whose ctx ended.
+// interrupted is the error of a call whose ctx ended. It says why there was need for more than one attempt, which may be why there
+// was not time enough; but it is no AnswerError: the next attempt might have been answered.
 func (x *exchange) interrupted(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
-		return fmt.Errorf("omaha request to %s: %w", shownURL(x.endpoint), cause)
+		err = fmt.Errorf("omaha request to %s: %w", shownURL(x.endpoint), cause)
+	} else {
+		err = fmt.Errorf("omaha request to %s: %w: %w", shownURL(x.endpoint), err, cause)
 	}
-	return fmt.Errorf("omaha request to %s: %w: %w", shownURL(x.endpoint), err, cause)
+	if x.failed != nil {
+		err = fmt.Errorf("%w; the attempt before failed: %w", err, x.failed)
+	}
+	return err
+}
+
+// failure is why an attempt is worth another one: lastErr, or a status.
+func (x *exchange) failure(resp *http.Response) error {
+	if x.lastErr == nil {
+		err := fmt.Errorf("HTTP %d: %s", resp.StatusCode, statusText(resp.StatusCode))
+		if x.unsigned(resp) {
+			err = &unsignedStatusError{err}
+		}
+		return err
+	}
+	if advice := x.adviceFor(x.lastErr); advice != "" {
+		return fmt.Errorf("%w; %s", x.plain(x.lastErr), advice)
+	}
+	return x.plain(x.lastErr)
 }
 
 // plain is a network error without the URL that net/http puts in front and without anything secret. A timeout of
@@ -180,12 +202,12 @@ func (x *exchange) plain(err error) error {
 	if errors.As(err, &outer) {
 		err = outer.Err
 	}
-	text := x.secrets.Hide(secrets.URLs(err.Error()))
+	text := x.secrets.Text(err.Error())
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &plainError{"no complete answer in time: " + strings.TrimPrefix(text, "net/http: "), os.ErrDeadlineExceeded}
 	}
 	switch {
-	case strings.HasSuffix(text, "EOF"): // net/http's word for it
+	case strings.HasSuffix(text, "EOF") && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)): // net/http's word for it
 		text = "the server closed the connection without a whole answer"
 	case text == err.Error():
 		return err

@@ -4,15 +4,17 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"net/url"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // ReadResponse reads an answer to r without a connection.
 func ReadResponse(r *Request, body []byte) (*Response, error) {
-	doc, err := readDocument(body)
+	doc, err := readDocument(body, &secrets.Set{})
 	if err != nil {
 		return nil, err
 	}
-	return &Response{Server: doc.Server, Apps: r.read(doc, "x64")}, nil
+	return &Response{Server: doc.Server, Apps: r.read(doc, "x64", &secrets.Set{})}, nil
 }
 
 // CheckProof verifies the proof of an answer to a request that was sent with this cup2key.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"html"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -31,6 +32,12 @@ func FuzzResponse(f *testing.F) {
 	f.Add([]byte("\ufeff" + `<response protocol="3.1"><app appid="A" status="ok"><event status="ok"/><updatecheck status="noupdate"/></app></response>`))
 	f.Add([]byte(`<!DOCTYPE a [<!ENTITY b "c">]><response/>`))
 	f.Add([]byte(`<response a='>' b="'"><x y="/"/><![CDATA[ ]]>`))
+	for _, s := range []string{
+		"<EOF/>", `<response protocol="EOF"/>`, `<response protocol="&#69;OF"/>`, `<response protocol="unexpected EOF"/>`, `<response></EOF>`, `<response>&EOF`,
+		`<response protocol="3.0"><app appid="a" status="EOF"/></response>`, `<?xml version="EOF"?><response/>`, `<response EOF`, `<response protocol="3.0"><a x='EOF`,
+	} {
+		f.Add([]byte(s))
+	}
 	req := &omaha.Request{Apps: []omaha.AppRequest{
 		{ID: "io.example.AppW", Check: true, Events: make([]omaha.Event, 2)},
 		{ID: "io.example.CtrW", Check: true},
@@ -43,7 +50,7 @@ func FuzzResponse(f *testing.F) {
 			if !errors.Is(err, omaha.ErrEmptyResponse) && !errors.Is(err, omaha.ErrNotOmaha) && !errors.Is(err, omaha.ErrTooLarge) {
 				t.Errorf("unknown kind of error: %v", err)
 			}
-			checkMessage(t, err)
+			checkMessage(t, err, string(body))
 			return
 		}
 		if len(resp.Apps) != len(req.Apps) {
@@ -63,7 +70,7 @@ func FuzzResponse(f *testing.F) {
 				t.Errorf("%d states in %+v", states, app)
 			}
 			if app.Err != nil {
-				checkMessage(t, app.Err)
+				checkMessage(t, app.Err, string(body))
 			}
 			for _, m := range app.Manifests {
 				checkManifest(t, m)
@@ -72,10 +79,15 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-func checkMessage(t *testing.T, err error) {
+// checkMessage wants a message that can be shown, and no "EOF" in it but the answer's own: messages quote what servers write.
+func checkMessage(t *testing.T, err error, answer string) {
 	t.Helper()
-	if text := err.Error(); len(text) > 1000 || !utf8.ValidString(text) || strings.ContainsAny(text, "\x00\n\r\x1b") || strings.Contains(text, "EOF") {
+	text := err.Error()
+	if len(text) > 1000 || !utf8.ValidString(text) || strings.ContainsAny(text, "\x00\n\r\x1b") {
 		t.Errorf("message %q", text)
+	}
+	if strings.Contains(text, "EOF") && !strings.Contains(html.UnescapeString(answer), "EOF") { // an E may be written &#69;
+		t.Errorf("message %q does not say it plainly", text)
 	}
 }
 

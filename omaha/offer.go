@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 const (
@@ -13,8 +15,11 @@ const (
 	maxVersion = 256     // bytes of a version
 )
 
-// reader turns the elements of one answer into offers. urlBytes is what is left of maxURLsTotal.
-type reader struct{ urlBytes int }
+// reader turns the elements of one answer into offers.
+type reader struct {
+	urlBytes int          // left of maxURLsTotal
+	hide     *secrets.Set // what no error may show
+}
 
 // manifests returns what an update check offers, or why it cannot be used. Nebraska sends one manifest; several
 // share the check's codebases.
@@ -45,17 +50,17 @@ func (r *reader) manifest(e *manifestElement, codebases []string) (Manifest, err
 		IsTarget:    isTrue(e.IsTarget),
 		FloorReason: e.FloorReason,
 	}
-	if err := checkVersion(m.Version); err != nil {
+	if err := r.checkVersion(m.Version); err != nil {
 		return m, err
 	}
 	if len(e.Packages) == 0 {
-		return m, fmt.Errorf("version %s has no package", m.Version)
+		return m, fmt.Errorf("version %s has no package", foreign(r.hide, m.Version, 80))
 	}
 	m.Packages = make([]Package, len(e.Packages))
 	for i := range e.Packages {
 		p, err := r.pkg(&e.Packages[i], codebases)
 		if err != nil {
-			return m, fmt.Errorf("version %s, package %q: %w", m.Version, printable(e.Packages[i].Name, 80), err)
+			return m, fmt.Errorf("version %s, package %q: %w", foreign(r.hide, m.Version, 80), foreign(r.hide, e.Packages[i].Name, 80), err)
 		}
 		m.Packages[i] = p
 	}
@@ -67,18 +72,18 @@ func (r *reader) manifest(e *manifestElement, codebases []string) (Manifest, err
 }
 
 // checkVersion takes any printable version: servers offer versions that are not semantic ones.
-func checkVersion(v string) error {
+func (r *reader) checkVersion(v string) error {
 	if v == "" {
 		return errors.New("the offered version is empty")
 	}
 	if len(v) > maxVersion || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }) {
-		return fmt.Errorf("the offered version %q is none", printable(v, 80))
+		return fmt.Errorf("the offered version %q is none", foreign(r.hide, v, 80))
 	}
 	return nil
 }
 
 func (r *reader) pkg(e *packageElement, codebases []string) (Package, error) {
-	size, err := parseSize(e.Size)
+	size, err := r.parseSize(e.Size)
 	if err != nil {
 		return Package{}, err
 	}
@@ -107,14 +112,14 @@ func (r *reader) pkg(e *packageElement, codebases []string) (Package, error) {
 }
 
 // parseSize reads a package's size. None, and 0, mean unknown.
-func parseSize(s string) (int64, error) {
+func (r *reader) parseSize(s string) (int64, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || n > maxSize {
-		return 0, fmt.Errorf("its size %q is no number of bytes", printable(s, 40))
+		return 0, fmt.Errorf("its size %q is no number of bytes", foreign(r.hide, s, 40))
 	}
 	return n, nil
 }

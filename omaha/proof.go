@@ -30,6 +30,16 @@ func (e *unsignedError) Error() string {
 func (e *unsignedError) Is(target error) bool { return target == ErrUnsigned }
 func (e *unsignedError) Unwrap() error        { return e.why }
 
+// unsignedStatusError is an answer with a status that is none of success, or a redirect that is not followed, for a client that wants
+// proof: there is none for a status.
+type unsignedStatusError struct{ err error }
+
+func (e *unsignedStatusError) Error() string {
+	return e.err.Error() + ", unsigned: it need not be the server that says so"
+}
+func (e *unsignedStatusError) Is(target error) bool { return target == ErrUnsigned }
+func (e *unsignedStatusError) Unwrap() error        { return e.err }
+
 // question is what one attempt asks to be signed, beside the answer.
 type question struct {
 	key     CUPKey

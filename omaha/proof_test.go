@@ -197,7 +197,7 @@ func FuzzProof(f *testing.F) {
 		}
 		err := omaha.CheckProof(key, "8:12345", []byte("Request_A"), answer, header)
 		if err != nil {
-			checkMessage(t, err)
+			checkMessage(t, err, "")
 			if !errors.Is(err, omaha.ErrUnsigned) {
 				t.Errorf("unknown kind of error: %v", err)
 			}

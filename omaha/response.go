@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // Response is a server's answer.
@@ -50,8 +52,8 @@ type Package struct {
 	Metadata  []byte   // the metadata's text, verbatim; nil if there is none
 }
 
-// read fills the answers for r's apps from the document. Apps that were not asked for are ignored.
-func (r *Request) read(doc *responseElement, arch string) []AppResponse {
+// read fills the answers for r's apps from the document. Apps that were not asked for are ignored. No error shows what to hide.
+func (r *Request) read(doc *responseElement, arch string, hide *secrets.Set) []AppResponse {
 	answered := make(map[string][]*appElement, len(r.Apps))
 	for i := range r.Apps {
 		answered[appKey(r.Apps[i].ID)] = nil
@@ -62,7 +64,7 @@ func (r *Request) read(doc *responseElement, arch string) []AppResponse {
 			answered[key] = append(elements, &doc.Apps[i])
 		}
 	}
-	rd := reader{urlBytes: maxURLsTotal}
+	rd := reader{urlBytes: maxURLsTotal, hide: hide}
 	apps := make([]AppResponse, len(r.Apps))
 	for i := range r.Apps {
 		apps[i].ID = r.Apps[i].ID
@@ -92,9 +94,9 @@ func appKey(id string) string {
 }
 
 func (r *reader) app(to *AppResponse, asked *AppRequest, e *appElement, arch string) {
-	refusal := &StatusError{AppID: asked.ID, Status: e.Status, Channel: asked.Channel, Arch: arch}
+	refusal := &StatusError{AppID: asked.ID, Status: r.status(e.Status), Channel: asked.Channel, Arch: arch}
 	if e.Check != nil {
-		refusal.UpdateStatus = e.Check.Status
+		refusal.UpdateStatus = r.status(e.Check.Status)
 	}
 	ok := e.Status == string(AppOK)
 	if ok || refusal.CheckOnly() {
@@ -119,6 +121,14 @@ func (r *reader) app(to *AppResponse, asked *AppRequest, e *appElement, arch str
 		}
 		to.Manifests = manifests
 	}
+}
+
+// status is a status attribute as errors have it. Where it is not one that is known, there may be anything in it.
+func (r *reader) status(s string) string {
+	if isKnownStatus(s) {
+		return s
+	}
+	return foreign(r.hide, s, maxStatus)
 }
 
 // countDelivered counts the events that the server took: it acknowledges them in order.

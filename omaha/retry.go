@@ -53,11 +53,11 @@ func (x *exchange) checkRetry(ctx context.Context, resp *http.Response, err erro
 		return false, ctx.Err()
 	}
 	x.lastErr = err
+	if x.unsigned(resp) {
+		return true, nil // whoever says so; and the server may not know the key that was asked for
+	}
 	if err != nil {
 		return !isFinal(err), nil
-	}
-	if !isSuccess(resp.StatusCode) && x.attempts < len(x.client.CUPKeys) {
-		return true, nil // it may not know the key that was asked for
 	}
 	return isPassing(resp.StatusCode) && x.delay(resp) <= x.longestWait, nil
 }
@@ -69,6 +69,7 @@ func (x *exchange) backoff(shortest, longest time.Duration, attempt int, resp *h
 		wait = shortest << attempt
 	}
 	wait = wait/2 + rand.N(wait/2+1)
+	x.failed = x.failure(resp)
 	attrs := []slog.Attr{slog.String("endpoint", shownURL(x.endpoint)), slog.Int("attempt", attempt+1)}
 	if resp != nil && x.lastErr == nil {
 		wait = max(wait, x.delay(resp))
@@ -79,6 +80,11 @@ func (x *exchange) backoff(shortest, longest time.Duration, attempt int, resp *h
 	attrs = append(attrs, slog.Duration("wait", wait))
 	x.client.logger().LogAttrs(context.Background(), slog.LevelWarn, "omaha request failed, trying again", attrs...)
 	return wait
+}
+
+// unsigned tells that an answer has a status which no proof covers: with keys, nobody is believed that.
+func (x *exchange) unsigned(resp *http.Response) bool {
+	return x.question != nil && resp != nil && !isSuccess(resp.StatusCode)
 }
 
 // isPassing tells which statuses are worth another attempt.

@@ -3,7 +3,9 @@ package omaha_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -256,6 +258,50 @@ func TestClient_contextEndsTheWait(t *testing.T) {
 			t.Error("the caller's own deadline is no AnswerError")
 		}
 	})
+}
+
+// A call that ends while it waits for another attempt says why it had to wait.
+func TestClient_contextEndsTheWait_reason(t *testing.T) {
+	reset := errors.New("connection reset by peer")
+	cause := errors.New("shutting down")
+	for _, tt := range []struct {
+		name   string
+		script []attempt
+		says   string
+	}{
+		{"status", []attempt{{status: 503}}, "HTTP 503: service unavailable"},
+		{"network", []attempt{{err: reset}}, "connection reset by peer"},
+		{"the last one", []attempt{{status: 503}, {err: reset}}, "connection reset by peer"},
+		{"no route", []attempt{{err: &net.OpError{Op: "dial", Err: reset}}}, "dial: connection reset by peer; is the server up"},
+		{"none", []attempt{{err: context.DeadlineExceeded}}, "no complete answer in time"},
+	} {
+		for _, ended := range []error{context.DeadlineExceeded, context.Canceled} {
+			t.Run(fmt.Sprint(tt.name, " and ", ended), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, times := scripted(t, tt.script...)
+					c.RetryWaitMin, c.RetryWaitMax = 10*time.Second, 10*time.Second
+					ctx, cancel := context.WithTimeout(context.Background(), 12*time.Second)
+					defer cancel()
+					if ended == context.Canceled { //nolint:errorlint // a row of the table
+						var stop context.CancelCauseFunc
+						ctx, stop = context.WithCancelCause(context.Background())
+						defer time.AfterFunc(12*time.Second, func() { stop(cause) }).Stop()
+					}
+					_, err := c.Do(ctx, checkFor("a"))
+					if len(*times) < 2 || !errors.Is(err, ended) || ended == context.Canceled && !errors.Is(err, cause) { //nolint:errorlint // as above
+						t.Errorf("%d attempts: %v", len(*times), err)
+					}
+					if strings.Contains(tt.says, "reset") != errors.Is(err, reset) || ended == context.Canceled && errors.Is(err, context.DeadlineExceeded) { //nolint:errorlint // as above
+						t.Errorf("wrong causes in %v", err)
+					}
+					if errors.As(err, new(*omaha.AnswerError)) {
+						t.Error("the caller's own end is no AnswerError")
+					}
+					saysAll(t, err, ended.Error(), "; the attempt before failed: "+tt.says)
+				})
+			})
+		}
+	}
 }
 
 func TestClient_contextCause(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -196,8 +197,50 @@ func TestClient_TLS(t *testing.T) {
 		if answer := asAnswer(t, err); answer.StatusCode != 400 || !answer.Final() {
 			t.Errorf("got %v", err)
 		}
-		saysAll(t, err, "HTTPS server")
+		saysAll(t, err, "HTTPS server", "the endpoint must begin with https://")
+		saysNone(t, err, "path right")
 	})
+	t.Run("http where an alert comes back", func(t *testing.T) {
+		c := clientOf(t, serve(t, hijack(t, "\x15\x03\x01\x00\x02\x02\x16")).URL)
+		c.RetryMax = -1
+		_, err := c.Do(context.Background(), checkFor("a"))
+		saysAll(t, asAnswer(t, err), "the endpoint must begin with https://")
+	})
+}
+
+// Where no connection is made, the message says what to look at.
+func TestClient_adviceOnConnections(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	host, err := url.Parse(gone.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookup := func(dns *net.DNSError) *http.Transport {
+		return &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: dns}
+		}}
+	}
+	for _, tt := range []struct {
+		name      string
+		transport *http.Transport
+		says      string
+	}{
+		{"refused", &http.Transport{}, "is the server up and reachable from here, and the endpoint's port right?"},
+		{"refused by a proxy", &http.Transport{Proxy: http.ProxyURL(host)}, "is the proxy up, and its address right?"},
+		{"no such host", lookup(&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}), "is the endpoint's host spelled right"},
+		{"no name server", lookup(&net.DNSError{Err: "i/o timeout", Name: "h", IsTimeout: true}), "does this machine reach its name server?"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := clientOf(t, gone.URL)
+			c.HTTP = &http.Client{Transport: tt.transport}
+			_, err := c.Do(context.Background(), checkFor("a"))
+			if asAnswer(t, err).Final() {
+				t.Error("final")
+			}
+			saysAll(t, err, "; "+tt.says)
+		})
+	}
 }
 
 // A server that nobody here wrote.

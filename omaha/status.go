@@ -9,7 +9,7 @@ import (
 type StatusError struct {
 	AppID        string
 	Status       string // the app's, such as "error-updatesDisabled"
-	UpdateStatus string // the update check's; "" if there was none
+	UpdateStatus string // the update check's; "" if there was none. One that is not known is made printable, and cut
 
 	Channel string // as asked; "" if none
 	Arch    string // as asked, such as "x64"
@@ -27,7 +27,22 @@ const (
 	statusRegistration = "error-instanceRegistrationFailed"
 	statusStats        = "error-couldNotCheckUpdatesStats"
 	statusUnknownGroup = "error-unknownApplicationOrGroup"
+	statusRestricted   = "error-restricted"
 )
+
+const maxStatus = 80 // bytes of one that is not known
+
+func isKnownStatus(s string) bool {
+	switch s {
+	case statusInProgress, statusDisabled, statusPerPeriod, statusConcurrent, statusTimedOut, statusPackageInfo, statusNoPackage,
+		statusRegistration, statusStats, statusUnknownGroup, statusRestricted,
+		string(AppOK), string(AppRestricted), string(AppUnknownID), string(AppInvalidID), string(AppInvalidVersion), string(AppInternalError),
+		string(NoUpdate), string(UpdateOSNotSupported), string(UpdateUnsupportedProtocol), string(UpdatePluginRestrictedHost),
+		string(UpdateHashError):
+		return true
+	}
+	return false
+}
 
 // Temporary tells that the server's policy says "not now": no fault; ask again at the usual interval.
 func (e *StatusError) Temporary() bool {
@@ -57,7 +72,7 @@ func (e *StatusError) Reason() string {
 	if status == string(AppOK) {
 		status = e.UpdateStatus
 	}
-	return fmt.Sprintf("server: %s (%s)", e.explain(status), printable(cmp.Or(status, "no status"), 80))
+	return fmt.Sprintf("server: %s (%s)", e.explain(status), printable(cmp.Or(status, "no status"), maxStatus))
 }
 
 func (e *StatusError) explain(status string) string {
@@ -81,7 +96,7 @@ func (e *StatusError) explain(status string) string {
 		return "the app id is malformed: copy it from the server's list of apps"
 	case string(AppInvalidVersion):
 		return "the app's version is malformed: it must be MAJOR.MINOR.PATCH"
-	case string(AppRestricted), "error-restricted":
+	case string(AppRestricted), statusRestricted:
 		return "this app is not for this machine or place: ask the server's administrator"
 	case string(UpdateOSNotSupported):
 		return fmt.Sprintf("there is no update for this system (architecture %q)", e.Arch)

@@ -1,10 +1,24 @@
 package omaha
 
 import (
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
+
+// foreign is printable for what a server wrote, without what was secret in the request. That goes first, while it is whole; and again
+// when white space is collapsed, which may spell it.
+func foreign(hide *secrets.Set, s string, limit int) string {
+	if len(s) > sampleSize {
+		s = hide.HideCut(s[:sampleSize])
+	} else {
+		s = hide.Hide(s)
+	}
+	return printable(hide.Hide(printable(s, math.MaxInt)), limit)
+}
 
 // printable returns at most limit bytes of foreign text on one line, for messages: white space collapsed, what is
 // not printable replaced.
