@@ -107,6 +107,35 @@ func TestDefer_forAsLongAsAsked(t *testing.T) {
 	}
 }
 
+// Neither a deferral nor an installation is the finished update that ends what Status says of the last error.
+func TestDefer_keepsTheLastError(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		verdict func(omahaclient.UpdateOffer) error
+		gone    bool
+	}{
+		{"deferred", func(o omahaclient.UpdateOffer) error { return o.Defer(time.Hour) }, false},
+		{"installed", omahaclient.UpdateOffer.Installed, false},
+		{"finished", func(o omahaclient.UpdateOffer) error { return o.Ack(nil) }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.offering(appA, "2.0.0")
+				c := w.client(app(appA))
+				s := w.updates(c)
+				broken := errors.New("does not start")
+				must(t, s.next().Ack(broken))
+				must(t, tc.verdict(s.next()))
+				want(t, "forgotten at once", status(t, c, appA).LastError == nil, tc.gone)
+				s.stop()
+				if err := status(t, c, appA).LastError; !tc.gone {
+					wantErr(t, err, broken)
+				}
+			})
+		})
+	}
+}
+
 func TestDefer_survivesARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "2.0.0")

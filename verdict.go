@@ -76,7 +76,7 @@ func (c *Client) install(a *app, u *state.Update, now time.Time) error {
 		return err
 	}
 	c.cfg.logger.Info("update installed, waiting for the restart", "app_id", a.id, "version", u.Version)
-	c.plan(a, func() { a.err, a.reason, a.retry = nil, "", now })
+	c.plan(a, func() { a.reason, a.retry = "", now })
 	return err
 }
 
@@ -93,7 +93,7 @@ func (c *Client) postpone(a *app, u *state.Update, now time.Time, d time.Duratio
 	}
 	c.cfg.logger.Info("update deferred", "app_id", a.id, "version", u.Version, "until", w.Until)
 	c.plan(a, func() {
-		a.err, a.reason, a.retry = nil, "", now
+		a.reason, a.retry = "", now
 		a.due, a.earliest = c.later(now)
 		if d > 0 {
 			a.due = earlier(a.due, w.Until)
