@@ -136,7 +136,8 @@ func (c *Client) confirm(a *app, p *state.Pending, now time.Time) error {
 
 // revert ends a restart with failure: 3/0, rolled back.
 func (c *Client) revert(a *app, p *state.Pending, now time.Time) error {
-	cause := &Error{Op: "apply", AppID: a.id, Code: omaha.ExitRolledBack, Err: fmt.Errorf("version %s was installed, but %s runs", p.Version, a.current)}
+	why := fmt.Errorf("version %s was installed, but %s runs%s", p.Version, a.current, c.rollbackReason(a, p.Version))
+	cause := &Error{Op: "apply", AppID: a.id, Code: omaha.ExitRolledBack, Err: why}
 	r := c.failure(a, p.Previous, p.Version, p.Session, omaha.ExitRolledBack, now)
 	err := c.journal.Do(a.key, func(rec *state.App) error {
 		return rec.Revert(r, backOff(rec, p.Version, p.Identity, p.NoWait, now, cause.Err))
@@ -158,7 +159,7 @@ func (c *Client) resumeUpdate(a *app, u *state.Update, now time.Time) error {
 		}
 		return c.succeed(a, u, now)
 	case c.rolledBack(a, u.Version):
-		cause := fmt.Errorf("version %s was in place, crashed before it was confirmed, and was rolled back", u.Version)
+		cause := fmt.Errorf("version %s was in place, and was rolled back before it was confirmed%s", u.Version, c.rollbackReason(a, u.Version))
 		return c.fail(a, u, now, &Error{Op: "apply", AppID: a.id, Code: omaha.ExitRolledBack, Err: cause}, true)
 	case age > staleAfter || age < 0 || !sameVersion(a.current, u.Previous) || a.channel != u.Channel:
 		r := c.failure(a, u.Previous, u.Version, u.Session, omaha.ExitDeferredPolicy, now)
@@ -190,6 +191,14 @@ func (c *Client) unconfirmed(a *app, u *state.Update, now time.Time) error {
 func (c *Client) rolledBack(a *app, version string) bool {
 	t := c.trial()
 	return t != nil && t.RolledBack && appKey(t.AppID) == a.key && t.Version == version
+}
+
+// rollbackReason returns ": " and why the program has put its old version back in place of this one; "" where nothing is known.
+func (c *Client) rollbackReason(a *app, version string) string {
+	if t := c.trial(); c.rolledBack(a, version) && t.Reason != "" {
+		return ": " + t.Reason
+	}
+	return ""
 }
 
 // trial returns the program's trial of a new version of itself, nil for none.

@@ -33,6 +33,64 @@ func TestTrial_isKeptUntilItEnds(t *testing.T) {
 	}
 }
 
+// Marks are written over those from before, so that they need no room on the disk.
+func TestTrial_isMarkedInPlace(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "trial.json")
+	trial := state.Trial{AppID: appA, Version: "2.0.0", Path: "/p", Old: "/o", Digest: "sha256:0"}
+	must(t, trial.Save(dir))
+	before, err := os.Stat(name)
+	must(t, err)
+	for trial.Starts = range 10 {
+		must(t, trial.Mark(dir))
+		got, err := state.LoadTrial(dir)
+		must(t, err)
+		want(t, "trial", *got, trial)
+	}
+	trial.RolledBack = true
+	must(t, trial.Mark(dir))
+	got, err := state.LoadTrial(dir)
+	must(t, err)
+	want(t, "trial", *got, trial)
+	after, err := os.Stat(name)
+	must(t, err)
+	want(t, "the same file", os.SameFile(before, after), true)
+	want(t, "size", after.Size(), before.Size())
+}
+
+// A file of another form is replaced; one that is gone is made again.
+func TestTrial_isMarkedWhereItHasNoPlaceForThat(t *testing.T) {
+	for name, content := range map[string]string{"of an older version": `{"app_id":"x","version":"2.0.0","path":"/p","old":"/o"}`, "short": "{}", "none": ""} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if content != "" {
+				must(t, os.WriteFile(filepath.Join(dir, "trial.json"), []byte(content), 0o600))
+			}
+			trial := state.Trial{AppID: appA, Version: "2.0.0", Path: "/p", Starts: 2}
+			must(t, trial.Mark(dir))
+			got, err := state.LoadTrial(dir)
+			must(t, err)
+			want(t, "trial", *got, trial)
+		})
+	}
+	trial := state.Trial{}
+	if trial.Mark(filepath.Join(t.TempDir(), "none")) == nil {
+		t.Error("marked in a directory that is not there")
+	}
+}
+
+func TestLockFile_isHeldUntilItsRelease(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "own.lock")
+	release, err := state.LockFile(name)
+	must(t, err)
+	_, err = state.LockFile(name)
+	wantErr(t, err, state.ErrLocked)
+	release()
+	release, err = state.LockFile(name)
+	must(t, err)
+	release()
+}
+
 func TestLock_isRefusedWhileAClientUsesTheDirectory(t *testing.T) {
 	dir := t.TempDir()
 	release, err := state.Lock(dir)
