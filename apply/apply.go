@@ -51,15 +51,20 @@ func (m Mux) Restore(ctx context.Context, client *omahaclient.Client, appID stri
 }
 
 func (m Mux) applier(appID string) Applier {
-	if a := m[appID]; a != nil {
-		return a
+	a, _ := m.find(appID)
+	return a
+}
+
+func (m Mux) find(appID string) (a Applier, found bool) {
+	if a, found = m[appID]; found {
+		return a, true
 	}
 	for id, a := range m {
 		if strings.EqualFold(id, appID) {
-			return a
+			return a, true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 func noApplier(appID string) error {

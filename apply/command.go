@@ -71,7 +71,7 @@ const commandTime = 10 * time.Minute
 // Apply runs the command.
 func (c Command) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error {
 	if len(c.Args) == 0 {
-		return refused(errors.New("run command: Command.Args names no program"))
+		return refused(errNoProgram)
 	}
 	input, err := json.Marshal(CommandInput{
 		AppID: offer.AppID, Channel: offer.Channel, CurrentVersion: offer.CurrentVersion, Version: offer.Version,

@@ -1,23 +1,14 @@
 package apply
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/nebraska/omahaclient"
-	"github.com/nebraska/omahaclient/internal/state"
 )
 
 // FleetLock applies updates under a lock of the cluster's (the FleetLock protocol, as Zincati and airlock speak it), so that
@@ -25,8 +16,13 @@ import (
 // releases it after a success and after a failure. Where Applier asks for a restart, the lock is held over it, and released
 // by Serve in the program's next life, once the new version is confirmed, or the old one is back.
 //
-// That the lock is held is written to the state directory before it is asked for, so that no crash can lose it: the next
-// Serve releases it, unless the update goes on, and never while one is being applied. Asking and releasing twice does no harm.
+// That the lock is held is written to the state directory before it is asked for, with URL, Group and ID, so that neither a crash
+// nor another configuration can lose it: the next Serve releases what was taken, unless the update goes on, and never while one is
+// being applied. Apply itself tries once to release it, so that no lock manager holds up a verdict; Serve does the rest. Asking and
+// releasing twice does no harm. Where an app has no FleetLock any more, Serve releases what it held, without Authorize.
+//
+// Apps of one Client may share a lock (the same URL, Group and ID): the machine then holds one place, until none of their updates
+// needs it. Programs with state directories of their own do not know of each other: give each an ID of its own.
 //
 // While a machine waits for the lock, its update is granted: Nebraska counts it as under way. The group's update timeout
 // must exceed the longest wait for the lock and the longest restart together (a group of 30 machines, of which 3 restart at a
@@ -38,41 +34,54 @@ type FleetLock struct {
 	ID      string // of this machine, unique in the group; "": the host name
 	Applier Applier
 
-	Client    *http.Client              // nil: one of our own, with a timeout
-	Authorize func(*http.Request) error // adds credentials; nil: none
+	Client    *http.Client              // nil: one of our own, with a timeout; redirects are never followed
+	Authorize func(*http.Request) error // adds credentials; nil: none. Told of an earlier URL, too, where a lock of that is released
 	Poll      time.Duration             // between tries; 0: 30 seconds
 }
 
 const (
 	fleetPoll    = 30 * time.Second
 	fleetTimeout = 30 * time.Second
-	fleetRelease = 2 * time.Minute // that Apply itself tries for
-	preReboot    = "v1/pre-reboot"
-	steadyState  = "v1/steady-state"
+	fleetRelease = 5 * time.Second // for the one try of Apply itself
 )
 
 // Apply waits for the lock, lets Applier apply the offer, and releases the lock.
 func (l FleetLock) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error {
-	note := noteOf(offer.StateDir(), offer.AppID)
-	if offer.StateDir() == "" {
-		return fmt.Errorf("take fleet lock: %w", omahaclient.ErrUnbound)
+	note, err := l.hold(ctx, offer)
+	if err != nil {
+		return refused(fmt.Errorf("take fleet lock: %w", err))
 	}
-	if err := state.WriteDurably(note, []byte(offer.Version+"\n")); err != nil {
+	if err := l.take(ctx); err != nil {
 		return fmt.Errorf("take fleet lock: %w", err)
 	}
-	if err := l.until(ctx, preReboot); err != nil {
-		return fmt.Errorf("take fleet lock: %w", err)
-	}
-	err := safely(func() error { return l.Applier.Apply(ctx, offer) })
+	err = safely(func() error { return l.Applier.Apply(ctx, offer) })
 	if errors.Is(err, omahaclient.ErrRestartRequired) || err != nil && ctx.Err() != nil {
 		return err // held: the update goes on after the restart
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetRelease)
 	defer cancel()
-	if l.until(limited, steadyState) == nil { // or Resume goes on trying
-		_ = forget(note)
-	}
+	_ = l.release(limited, note, nil) // or Resume does
 	return err
+}
+
+// take asks for the lock until it is granted.
+func (l FleetLock) take(ctx context.Context) error {
+	for {
+		err := l.ask(ctx, preReboot)
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, l.poll()) != nil {
+			return fmt.Errorf("%w; last: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+func (l FleetLock) poll() time.Duration {
+	if l.Poll > 0 {
+		return l.Poll
+	}
+	return fleetPoll
 }
 
 // Restore lets Applier restore.
@@ -80,24 +89,52 @@ func (l FleetLock) Restore(ctx context.Context, client *omahaclient.Client, appI
 	return restore(ctx, l.Applier, client, appID)
 }
 
-// Resume lets Applier resume, and releases a lock that is held without need, for as long as it takes.
+// Resume lets Applier resume, and releases locks that are held without need, for as long as it takes.
 func (l FleetLock) Resume(ctx context.Context, client *omahaclient.Client, appID string) error {
-	inner := resume(ctx, l.Applier, client, appID)
-	note := noteOf(client.StateDir(), appID)
-	for {
+	log := resumeLogger(ctx, client).With("app_id", appID)
+	if err := resume(ctx, l.Applier, client, appID); errors.Is(err, omahaclient.ErrRestartRequired) || ctx.Err() != nil {
+		return err // held over the restart
+	} else if err != nil {
+		log.Warn("update resumed after a restart", "error", err)
+	}
+	of := func(held string) bool { return strings.EqualFold(held, appID) }
+	for said := false; ; {
+		var err error
 		// Not beside an Apply: it would lose the lock that it has just got.
-		inTurn(ctx, func() {
-			if _, err := os.Stat(note); err == nil && !underWay(client, appID) && l.ask(ctx, steadyState) == nil {
-				_ = forget(note) // or it is released again
-			}
-		})
-		if inner != nil {
-			return inner
+		inTurn(ctx, func() { _, err = l.releaseHeld(ctx, client, of) })
+		if err != nil && ctx.Err() == nil && !said {
+			log.Warn("fleet lock is not released yet", "error", err)
 		}
+		said = err != nil
 		if err := pause(ctx, l.poll()); err != nil {
 			return err
 		}
 	}
+}
+
+// releaseHeld releases the locks of some apps, where no update of theirs needs them, and returns how many are still held.
+func (l FleetLock) releaseHeld(ctx context.Context, client *omahaclient.Client, of func(appID string) bool) (left int, err error) {
+	notes, err := fleetNotes(client.StateDir())
+	errs := []error{err}
+	for _, n := range notes {
+		if !of(n.AppID) {
+			continue
+		}
+		needed := func() bool { return underWay(client, n.AppID) }
+		if err := l.as(n.fleetKey).release(ctx, n, needed); err != nil || needed() {
+			left++
+			errs = append(errs, err)
+		}
+	}
+	return left, errors.Join(errs...)
+}
+
+// as returns l for a lock that it may have been configured for earlier.
+func (l FleetLock) as(key fleetKey) FleetLock {
+	if own, err := l.lock(); err != nil || own != key { // not our URL, which may have a user
+		l.URL, l.Group, l.ID = key.URL, key.Group, key.ID
+	}
+	return l
 }
 
 // underWay reports whether an update of the app may hold the lock.
@@ -110,99 +147,42 @@ func underWay(client *omahaclient.Client, appID string) bool {
 	return false
 }
 
-func noteOf(dir, appID string) string {
-	sum := sha256.Sum256([]byte(strings.ToLower(appID)))
-	return filepath.Join(dir, "fleetlock-"+hex.EncodeToString(sum[:8]))
-}
-
-func forget(note string) error {
-	return errors.Join(os.Remove(note), state.SyncDir(filepath.Dir(note)))
-}
-
-func (l FleetLock) poll() time.Duration {
-	if l.Poll > 0 {
-		return l.Poll
-	}
-	return fleetPoll
-}
-
-// until asks until the answer is 200.
-func (l FleetLock) until(ctx context.Context, path string) error {
+// releaseForgotten releases what apps hold that have no FleetLock any more.
+func (s *serving) releaseForgotten() {
+	forgotten := func(appID string) bool { return !s.hasFleetLock(appID) }
+	said := false
 	for {
-		err := l.ask(ctx, path)
-		if err == nil {
-			return nil
+		left, err := FleetLock{}.releaseHeld(s.streaming, s.client, forgotten)
+		if err != nil && !said && s.streaming.Err() == nil {
+			said = true
+			s.Logger.Warn("fleet lock of an earlier configuration is not released yet", "error", err)
 		}
-		if errors.Is(err, errFleetSettings) {
-			return err
-		}
-		if pause(ctx, l.poll()) != nil {
-			return fmt.Errorf("%w; last: %w", context.Cause(ctx), err)
+		if left == 0 || pause(s.streaming, fleetPoll) != nil {
+			return
 		}
 	}
 }
 
-// errFleetSettings is wrapped by what no further try can mend.
-var errFleetSettings = errors.New("wrong settings")
-
-type fleetRequest struct {
-	Client fleetClient `json:"client_params"`
-}
-
-type fleetClient struct {
-	ID    string `json:"id"`
-	Group string `json:"group"`
-}
-
-// ask sends one request. Only 200 grants (Zincati, FleetLock protocol).
-func (l FleetLock) ask(ctx context.Context, path string) error {
-	who := fleetClient{l.ID, l.Group}
-	if who.ID == "" {
-		who.ID, _ = os.Hostname()
-	}
-	if who.Group == "" {
-		who.Group = "default"
-	}
-	base, err := url.Parse(l.URL)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || who.ID == "" {
-		return fmt.Errorf("%w: FleetLock needs an absolute http(s) URL and the machine's ID", errFleetSettings)
-	}
-	body, err := json.Marshal(fleetRequest{who})
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base.JoinPath(path).String(), bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Fleet-Lock-Protocol", "true")
-	req.Header.Set("Content-Type", "application/json")
-	if l.Authorize != nil {
-		if err := l.Authorize(req); err != nil {
-			return err
+// hasFleetLock reports whether the app's Applier releases its locks; a foreign one that passes Resume on may.
+func (s *serving) hasFleetLock(appID string) bool {
+	for _, app := range s.client.Status() {
+		if strings.EqualFold(app.AppID, appID) {
+			return releases(s.applier, appID)
 		}
 	}
-	return l.send(req)
+	return false
 }
 
-func (l FleetLock) send(req *http.Request) error {
-	client := l.Client
-	if client == nil {
-		client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}, Timeout: fleetTimeout}
+func releases(a Applier, appID string) bool {
+	switch a := a.(type) {
+	case Mux:
+		return releases(a.applier(appID), appID)
+	case *Mux:
+		return releases(a.applier(appID), appID)
+	case Binary, *Binary:
+		return false
+	default:
+		_, ok := a.(Resumer)
+		return ok
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, probeMaxBody))
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	var said struct {
-		Kind  string `json:"kind"`
-		Value string `json:"value"`
-	}
-	_ = json.Unmarshal(answer, &said) // not all say why
-	return fmt.Errorf("the lock manager answers %s %s %.200q", resp.Status, said.Kind, said.Value)
 }

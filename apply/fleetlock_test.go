@@ -87,6 +87,17 @@ func (m *lockManager) heldBy(id string) bool {
 	return m.holder == id
 }
 
+// nothing is an Applier that does nothing.
+var nothing = apply.Func(func(context.Context, omahaclient.UpdateOffer) error { return nil })
+
+// noted makes the note that a crashed Apply leaves.
+func (w *world) noted(appID string, l apply.FleetLock) {
+	w.t.Helper()
+	content, err := json.Marshal(map[string]string{"url": l.URL, "group": "default", "id": l.ID, "app_id": appID, "version": "1.0.0"})
+	must(w.t, err)
+	write(w.t, apply.FleetNote(w.dir, appID, l), string(content), 0o600)
+}
+
 func (m *lockManager) around(a apply.Applier) apply.FleetLock {
 	return apply.FleetLock{URL: m.URL + "/base", ID: "m1", Applier: a, Poll: time.Millisecond}
 }
@@ -109,7 +120,7 @@ func TestFleetLock_holdsTheLockAroundTheUpdate(t *testing.T) {
 			})))
 			wantErr(t, err, result)
 			want(t, "held afterwards", m.heldBy(""), true)
-			if files := names(t, w.dir); strings.Contains(files, "fleetlock") {
+			if files := names(t, w.dir); strings.Contains(files, "fleetlock-") {
 				t.Errorf("left: %s", files)
 			}
 		})
@@ -148,7 +159,7 @@ func TestFleetLock_releasesWhatACrashLeft(t *testing.T) {
 	must(t, c.Close())
 	want(t, "held", m.heldBy("m1"), true)
 
-	l.Applier = apply.Func(nil)
+	l.Applier = nothing
 	c = w.client(appAt(appA, "2.0.0")) // updated by hand meanwhile
 	ctx, cancel = context.WithCancelCause(t.Context())
 	done := serve(ctx, c, l)
@@ -180,7 +191,7 @@ func TestFleetLock_releasesNothingBesideAnUpdate(t *testing.T) {
 		held <- m.holder == "m1"
 		return nil
 	}))
-	write(t, apply.FleetNote(w.dir, appA), "1.0.0\n", 0o600)
+	w.noted(appA, l)
 	var once sync.Once
 	l.Authorize = func(r *http.Request) error {
 		if strings.HasSuffix(r.URL.Path, "steady-state") {

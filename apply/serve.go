@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/pool"
 )
 
 // DefaultGrace is how long an update being applied may go on after the end of Serve's ctx.
@@ -16,13 +17,16 @@ const DefaultGrace = 30 * time.Second
 
 // Serve ranges over client.Updates(ctx), applies each offer (apps side by side, one at a time per app) and settles it,
 // exactly once: with the Applier's error, or with what it panicked with. It returns client.Err() when the stream has
-// closed and no Applier runs any more.
+// closed and no Applier runs any more; at once, with what is wrong, where an app has no Applier, or one that could apply nothing.
 //
-// When ctx ends, updates that are being applied get DefaultGrace to finish; then the ctx that their Applier got ends too.
-// An Applier that fails because of that leaves its offer unsettled: it comes again with the next stream.
+// When ctx ends, no update begins any more, and those that are being applied get DefaultGrace to finish; then the ctx that their
+// Applier got ends too. An Applier that fails because of that leaves its offer unsettled: it comes again with the next stream.
 //
 // Where an update asks for a restart by a way of its own (Binary.Restart), Serve ends the stream, lets the other apps'
 // updates finish, and restarts the program or returns an error that is omahaclient.ErrRestartRequired.
+//
+// What is no verdict is logged: what could not be put right or resumed, the stack of a panic, a verdict that could not be
+// written to disk.
 func Serve(ctx context.Context, client *omahaclient.Client, a Applier) error {
 	return Server{}.Serve(ctx, client, a)
 }
@@ -30,7 +34,7 @@ func Serve(ctx context.Context, client *omahaclient.Client, a Applier) error {
 // Server is Serve with settings. The zero Server is what Serve uses.
 type Server struct {
 	Grace  time.Duration // for updates being applied when ctx ends; 0: DefaultGrace, below 0: none
-	Logger *slog.Logger  // nil: discard
+	Logger *slog.Logger  // nil: the Client's (omahaclient.WithLogger)
 }
 
 // Serve is as the function of that name.
@@ -49,6 +53,7 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 		turn <- struct{}{}                                      // before the first offer can take it
 		run.resuming.Go(func() { run.resume(app.AppID, turn) }) //nolint:contextcheck // it has the stream's
 	}
+	run.resuming.Go(run.releaseForgotten)
 	for offer := range client.Updates(ctx) {
 		turn := run.turn(offer.AppID)
 		run.work.Go(func() {
@@ -57,10 +62,10 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 			run.one(offer)
 		})
 	}
+	end(omahaclient.ErrClosed) // the stream may have ended by Close: nothing is to begin, or to be resumed, any more
 	grace := time.AfterFunc(max(s.Grace, 0), func() { stop(context.Cause(ctx)) })
 	run.work.Wait()
 	grace.Stop()
-	end(omahaclient.ErrClosed) // the stream may have ended by Close; nothing is to be resumed any more
 	run.resuming.Wait()
 	if r := run.restart; r != nil {
 		return r.restart(client) //nolint:contextcheck // Close has a time limit of its own
@@ -70,20 +75,19 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 
 // complete fills in the defaults, and finds what would fail each update.
 func (s *Server) complete(client *omahaclient.Client, a Applier) error {
+	if client == nil {
+		return errors.New("serve updates: there is no Client")
+	}
 	if s.Grace == 0 {
 		s.Grace = DefaultGrace
 	}
 	if s.Logger == nil {
-		s.Logger = slog.New(slog.DiscardHandler)
-	}
-	mux, ok := a.(Mux)
-	if !ok {
-		return nil
+		s.Logger = client.Logger()
 	}
 	var errs []error
 	for _, app := range client.Status() {
-		if mux.applier(app.AppID) == nil {
-			errs = append(errs, noApplier(app.AppID))
+		if err := check(a, app.AppID); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
@@ -120,22 +124,28 @@ func (s *serving) turn(appID string) turn {
 
 // one applies one offer and settles it.
 func (s *serving) one(offer omahaclient.UpdateOffer) {
+	if s.streaming.Err() != nil { // it has waited for its turn until after the end
+		s.comesAgain(offer, context.Cause(s.streaming))
+		return
+	}
 	settled := false
 	defer func() {
 		if !settled { // by runtime.Goexit in the Applier: safely cannot return
 			s.settle(offer, errors.New("the Applier ended its goroutine"))
 		}
 	}()
-	err := s.applying.Err()
-	if err == nil {
-		err = safely(func() error { return s.applier.Apply(s.applying, offer) })
-	}
+	err := safely(func() error { return s.applier.Apply(s.applying, offer) })
 	settled = true
+	s.panicked(offer.AppID, err)
 	if s.interrupted(err) {
-		s.Logger.Info("update interrupted, it comes again", "app_id", offer.AppID, "version", offer.Version, "error", err)
+		s.comesAgain(offer, err)
 		return
 	}
 	s.settle(offer, err)
+}
+
+func (s *serving) comesAgain(offer omahaclient.UpdateOffer, err error) {
+	s.Logger.Info("update interrupted, it comes again", "app_id", offer.AppID, "version", offer.Version, "error", err)
 }
 
 // interrupted reports whether an Applier failed because ctx ended.
@@ -169,9 +179,10 @@ func (s *serving) note(err error) {
 	if s.restart == nil {
 		s.restart = r
 	}
-	s.end(fmt.Errorf("%w: %w", errRestarting, omahaclient.ErrRestartRequired))
+	s.end(errRestarting)
 }
 
+// errRestarting ends the stream. It is no omahaclient.ErrRestartRequired: as the cause of an Applier's end it must not become that one's verdict.
 var errRestarting = errors.New("the program is about to restart")
 
 // resume lets the app's Applier put right, and then end, what an earlier process of the program began. It has the turn.
@@ -180,30 +191,53 @@ func (s *serving) resume(appID string, turn turn) {
 		defer turn.end()
 		return restore(s.streaming, s.applier, s.client, appID)
 	})
+	s.panicked(appID, err)
 	if err != nil && s.streaming.Err() == nil {
 		s.Logger.Error("what a crash left could not be put right", "app_id", appID, "error", err)
 	}
-	ctx := context.WithValue(s.streaming, turnKey{}, turn)
+	ctx := context.WithValue(s.streaming, resumingKey{}, &resuming{turn, s.Logger})
 	err = safely(func() error { return resume(ctx, s.applier, s.client, appID) })
+	s.panicked(appID, err)
 	if err != nil && s.streaming.Err() == nil {
 		s.Logger.Warn("update resumed after a restart", "app_id", appID, "error", err)
 	}
 	s.note(err)
 }
 
-// turnKey is of the app's turn in the ctx that Resume gets.
-type turnKey struct{}
+// panicked logs where an Applier, or what it called, has panicked: the verdict says with what alone.
+func (s *serving) panicked(appID string, err error) {
+	var p *pool.PanicError
+	if errors.As(err, &p) {
+		s.Logger.Error("panic while an update was applied", "app_id", appID, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+	}
+}
+
+// resuming is what Serve gives to a Resume of ours, in its ctx.
+type resuming struct {
+	turn turn // the app's
+	log  *slog.Logger
+}
+
+type resumingKey struct{}
 
 // inTurn calls fn, of a Resume, while no offer of the app is being applied and none begins to be; not at all when ctx ends
 // before that.
 func inTurn(ctx context.Context, fn func()) {
-	if turn, ok := ctx.Value(turnKey{}).(turn); ok {
+	if r, ok := ctx.Value(resumingKey{}).(*resuming); ok {
 		select {
-		case turn <- struct{}{}:
-			defer turn.end()
+		case r.turn <- struct{}{}:
+			defer r.turn.end()
 		case <-ctx.Done():
 			return
 		}
 	}
 	fn()
+}
+
+// resumeLogger returns the logger for a Resume.
+func resumeLogger(ctx context.Context, client *omahaclient.Client) *slog.Logger {
+	if r, ok := ctx.Value(resumingKey{}).(*resuming); ok {
+		return r.log
+	}
+	return client.Logger()
 }

@@ -135,13 +135,43 @@ func TestServe_aRealFailureWithinTheGraceIsAVerdict(t *testing.T) {
 	})
 }
 
+// What could apply nothing costs no grant.
 func TestServe_saysAtOnceThatAnAppHasNoApplier(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		err := apply.Serve(t.Context(), w.client(app(appA), app(appB)), apply.Mux{appA: apply.Func(nil)})
-		if err == nil || !strings.Contains(err.Error(), appB) {
-			t.Errorf("Serve: %v; want a word about %s", err, appB)
-		}
-	})
+	fleet := func(url string, a apply.Applier) apply.Applier {
+		return apply.FleetLock{URL: url, ID: "m1", Applier: a}
+	}
+	const manager = "http://lock.example.com"
+	for _, tc := range []struct {
+		name string
+		a    apply.Applier
+		want string
+	}{
+		{"nil", nil, "Applier is nil"},
+		{"nil function", apply.Func(nil), "Applier is nil"},
+		{"nil pointer", (*apply.Binary)(nil), "Applier is nil"},
+		{"nil Mux", apply.Mux(nil), "has no Applier"},
+		{"no entry in the Mux", apply.Mux{appA: nothing}, "has no Applier"},
+		{"nil in the Mux", apply.Mux{appA: nothing, appB: nil}, "Applier is nil"},
+		{"nil in the Mux, other case", apply.Mux{appA: nothing, strings.ToUpper(appB): nil}, "Applier is nil"},
+		{"nil function in the Mux", apply.Mux{appA: nothing, appB: apply.Func(nil)}, "Applier is nil"},
+		{"nil in FleetLock", fleet(manager, nil), "Applier is nil"},
+		{"FleetLock without a URL", fleet("", nothing), "absolute http(s) URL"},
+		{"no command", apply.Mux{appA: nothing, appB: fleet(manager, apply.Command{})}, "names no program"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.offering(appA, "2.0.0", []byte("a"))
+				w.offering(appB, "2.0.0", []byte("b"))
+				ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errDone)
+				defer cancel()
+				err := apply.Serve(ctx, w.client(app(appA), app(appB)), tc.a)
+				wantText(t, err, tc.want)
+				wantText(t, err, appB)
+				want(t, "status at the server", w.instance(appB).Status, "")
+			})
+		})
+	}
+	wantText(t, apply.Serve(t.Context(), nil, nothing), "no Client")
 }
 
 func TestServe_endsWithTheClient(t *testing.T) {
@@ -202,3 +232,81 @@ func TestServe_restoresBeforeItApplies(t *testing.T) {
 		wantErr(t, <-again, errDone)
 	})
 }
+
+// An offer that waits for its app's turn when the stream ends does not begin.
+func TestServe_beginsNothingAfterTheEnd(t *testing.T) {
+	for name, end := range map[string]struct {
+		by   func(cancel context.CancelCauseFunc, c *omahaclient.Client)
+		want error
+	}{
+		"of ctx":    {func(cancel context.CancelCauseFunc, _ *omahaclient.Client) { cancel(errDone) }, errDone},
+		"by Close":  {func(_ context.CancelCauseFunc, c *omahaclient.Client) { c.Close() }, omahaclient.ErrClosed},
+		"a restart": {func(cancel context.CancelCauseFunc, _ *omahaclient.Client) { cancel(omahaclient.ErrRestartRequired) }, omahaclient.ErrRestartRequired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.offering(appA, "2.0.0", []byte("a"))
+				c := w.client(app(appA))
+				a := restorer{newStep(), make(chan struct{})}
+				ctx, cancel := context.WithCancelCause(t.Context())
+				done := serve(ctx, c, a)
+				<-a.restoring
+				<-time.After(time.Minute) // the offer has come, and waits
+				want(t, "phase", c.Status()[0].Phase, omahaclient.Offered)
+				end.by(cancel, c)
+				wantErr(t, <-done, end.want)
+				want(t, "calls of Apply", len(a.called), 0)
+				want(t, "phase afterwards", c.Status()[0].Phase, omahaclient.Offered)
+			})
+		})
+	}
+}
+
+// The restart that one app asks for is no verdict on another, whose time is over.
+func TestServe_aRestartIsNoVerdictOnOtherApps(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("a"))
+		w.offering(appB, "2.0.0", []byte("b"))
+		c := w.client(app(appA), app(appB))
+		a, b := newStep(), newStep()
+		done := serve(t.Context(), c, apply.Mux{appA: a, appB: b})
+		<-a.called
+		<-b.called
+		a.result <- apply.AskRestart(apply.RestartExit)
+		wantErr(t, <-done, omahaclient.ErrRestartRequired) // after b's grace
+		for _, s := range c.Status() {
+			want(t, s.AppID, s.Phase, map[string]omahaclient.Phase{appA: omahaclient.RestartPending, appB: omahaclient.Offered}[s.AppID])
+		}
+	})
+}
+
+// Without a logger of its own Serve speaks through the Client's.
+func TestServe_logsToTheClientsLogger(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("a"))
+		a := restorer{newStep(), make(chan struct{})}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := serve(ctx, w.client(app(appA)), a)
+		<-a.restoring
+		a.restoring <- struct{}{}
+		<-a.called
+		a.result <- nil
+		cancel(errDone)
+		wantErr(t, <-done, errDone)
+		wantText(t, errors.New(w.log.String()), "the engine is away")
+	})
+}
+
+func TestServe_logsWhereAnApplierPanicked(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("a"))
+		c := w.client(app(appA))
+		err := w.served(c, apply.Func(panickingApplier), w.reached(appA, testserver.Error))
+		wantErr(t, err, errDone)
+		for _, text := range []string{"level=ERROR", "stack=", "panickingApplier", "serve_test.go"} {
+			wantText(t, errors.New(w.log.String()), text)
+		}
+	})
+}
+
+func panickingApplier(context.Context, omahaclient.UpdateOffer) error { panic("oh") }
