@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/internal/state"
@@ -25,8 +26,17 @@ const maxStarts = 3
 // The server is told by the next Client, with code 44. It also answers the trial execution of a new version before it is put
 // in place, by exiting with 0.
 //
-// stateDir is as for omahaclient.WithStateDir; "" resolves as there. A start while another process uses the directory is not
-// counted: that process is the one on trial. Without a trial under way Recover reads one small file.
+// Starts are what it can count, whatever they end in: a crash, a reboot, or the proper end of a call on the command line
+// (agent --help) that comes here while no other process of the program runs. So let Recover alone where a command line asks for
+// something else than the program's service, and let that confirm its version before long (the probe of Binary, or Client.Confirm).
+// A start while another process uses the directory is not counted: that process is the one on trial.
+//
+// The count is written over the one before, which takes no room on a full disk. Where that fails all the same (a file system that
+// copies what it writes and is full, one that has become read-only), the start counts as the last: the version from before is put
+// back at once. A machine then misses an update that may have been good, and tries it again later, but never keeps one that crashes.
+//
+// stateDir is as for omahaclient.WithStateDir; "" resolves as there. A directory of another app that cannot be read is part of the
+// error, and stops nothing. Without a trial under way Recover reads one small file for each app's directory.
 func Recover(stateDir string) error { return recoverSelf(stateDir, nil) }
 
 func recoverSelf(stateDir string, s steps) error {
@@ -41,19 +51,17 @@ func recoverSelf(stateDir string, s steps) error {
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
+	var errs []error
 	for _, dir := range dirs {
 		t, err := state.LoadTrial(dir)
+		if err == nil && t != nil && t.Path == x.path {
+			err = recoverTrial(dir, x)
+		}
 		if err != nil {
-			return fmt.Errorf("recover: %w", err)
-		}
-		if t == nil || t.Path != x.path {
-			continue
-		}
-		if err := recoverTrial(dir, x); err != nil {
-			return fmt.Errorf("recover: %w", err)
+			errs = append(errs, fmt.Errorf("recover: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // recoverTrial counts a start of the version on trial, and rolls it back where it has had enough.
@@ -70,18 +78,27 @@ func recoverTrial(dir string, x executable) error {
 	if err != nil || t == nil || !inPlace(t) {
 		return err
 	}
-	if !t.RolledBack && t.Starts < maxStarts {
-		t.Starts++
-		return x.steps.take("count start", func() error { return t.Save(dir) })
+	reason := t.Reason
+	if !t.RolledBack {
+		reason = fmt.Sprintf("it started %d times without being confirmed", t.Starts)
+		if t.Starts < maxStarts {
+			t.Starts++
+			err := x.steps.take("count start", func() error { return t.Mark(dir) })
+			if err == nil {
+				return nil
+			}
+			reason = fmt.Sprintf("its start could not be counted: %v", err)
+		}
 	}
-	if err := endTrial(dir, t, x); err != nil {
+	unmarked, err := endTrial(dir, t, x, reason)
+	if err != nil {
 		return err
 	}
 	back := &restartError{how: RestartExec, path: x.path, version: "before " + t.Version}
 	if !canExec {
-		return back
+		return errors.Join(back, unmarked)
 	}
-	return fmt.Errorf("%w: %w", back, execSelf(x.path))
+	return errors.Join(back, unmarked, execSelf(x.path))
 }
 
 // inPlace reports whether the version on trial is what the next start gets.
@@ -90,16 +107,29 @@ func inPlace(t *state.Trial) bool {
 	return err == nil && digest == t.Digest
 }
 
-// endTrial puts the version from before back. The mark comes first: after a crash between the two, Recover does the rest.
-func endTrial(dir string, t *state.Trial, x executable) error {
+// endTrial puts the version from before back. The mark comes first: after a crash between the two, Recover does the rest. Where the
+// mark cannot be written, the version is put back all the same; only that the server learns of it later, since the program must have
+// started three times (omahaclient.UpdateOffer.Installed).
+func endTrial(dir string, t *state.Trial, x executable, reason string) (unmarked, err error) {
 	if _, err := os.Stat(t.Old); err != nil {
-		return fmt.Errorf("version %s started %d times and was not confirmed, but the one before is gone: %w", t.Version, t.Starts, err)
+		return nil, fmt.Errorf("version %s is to be rolled back (%s), but the one before is gone: %w", t.Version, reason, err)
 	}
-	t.RolledBack = true
-	if err := x.steps.take("mark rollback", func() error { return t.Save(dir) }); err != nil {
+	t.RolledBack, t.Reason = true, shortened(reason)
+	unmarked = x.steps.take("mark rollback", func() error {
+		err := t.Save(dir)
+		if err != nil && t.Mark(dir) == nil { // a full disk: the reason is lost
+			return nil
+		}
 		return err
-	}
-	return x.putBack()
+	})
+	return unmarked, x.putBack()
+}
+
+// shortened makes one line of a reason, to be kept on disk.
+func shortened(reason string) string {
+	const most = 300
+	reason = strings.Join(strings.Fields(reason), " ")
+	return strings.ToValidUTF8(reason[:min(len(reason), most)], "")
 }
 
 // Resume lets a new version of this program prove itself, where it is to be confirmed (omahaclient.WithManualConfirm).
@@ -119,11 +149,12 @@ func (b Binary) Resume(ctx context.Context, client *omahaclient.Client, appID st
 	if failure == nil {
 		return b.steps.take("confirm", func() error { return client.Confirm(appID) })
 	}
-	if err := endTrial(client.StateDir(), t, x); err != nil {
+	unmarked, err := endTrial(client.StateDir(), t, x, fmt.Sprintf("it is not healthy: %v", failure))
+	if err != nil {
 		return fmt.Errorf("version %s is not healthy (%w), and cannot be rolled back: %w", t.Version, failure, err)
 	}
-	return fmt.Errorf("version %s is not healthy: %w; the one before is put back: %w", t.Version, failure,
-		&restartError{how: b.Restart, path: x.path, version: "before " + t.Version})
+	return errors.Join(fmt.Errorf("version %s is not healthy: %w; the one before is put back: %w", t.Version, failure,
+		&restartError{how: b.Restart, path: x.path, version: "before " + t.Version}), unmarked)
 }
 
 // runs reports whether the version on trial is what this process reports as its own.

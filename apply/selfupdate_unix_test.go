@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +59,10 @@ func who(path string) (version, behaviour string, err error) {
 	return words[0], words[1], nil
 }
 
-const agentState = "OMAHACLIENT_AGENT_STATE" // names the state directory to an agent
+const (
+	agentState = "OMAHACLIENT_AGENT_STATE" // names the state directory to an agent
+	agentLogs  = "OMAHACLIENT_AGENT_LOGS"  // lets it log
+)
 
 // agent is a program that updates itself. Its argument is a server's URL.
 func agent(args []string) error {
@@ -79,8 +83,12 @@ func agent(args []string) error {
 	if behaviour == "crash" {
 		return errors.New("crash")
 	}
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv(agentLogs) != "" {
+		log = slog.New(slog.NewTextHandler(os.Stdout, nil))
+	}
 	client, err := omahaclient.New(args[0], omahaclient.WithStateDir(os.Getenv(agentState)), omahaclient.WithMachineID(machine),
-		omahaclient.WithSchedule(quick), appAt(appA, version, omahaclient.WithManualConfirm()))
+		omahaclient.WithSchedule(quick), omahaclient.WithLogger(log), appAt(appA, version, omahaclient.WithManualConfirm()))
 	if err != nil {
 		return err
 	}
@@ -93,6 +101,14 @@ func agent(args []string) error {
 	})}
 	if behaviour == "exits" {
 		b.Restart = apply.RestartExit
+	}
+	if behaviour == "fills" { // the disk of its state, before it applies anything
+		b.NoTry = true
+		return apply.Serve(context.Background(), client, apply.Func(func(ctx context.Context, o omahaclient.UpdateOffer) error {
+			name, _ := fillDisk(o.StateDir())
+			defer os.Remove(name)
+			return b.Apply(ctx, o)
+		}))
 	}
 	return apply.Serve(context.Background(), client, b.Stepped(told))
 }
@@ -154,6 +170,24 @@ func TestBinary_aProgramReplacesItself(t *testing.T) {
 	}
 }
 
+// Why a version was rolled back is said by that version's Serve, and by the next start of the one from before.
+func TestBinary_saysWhyAProgramIsRolledBack(t *testing.T) {
+	for behaviour, want := range map[string]string{"sick": "it is not healthy: sick", "crash": "it started 3 times without being confirmed"} {
+		t.Run(behaviour, func(t *testing.T) {
+			w := onSockets(t)
+			path := filepath.Join(t.TempDir(), "agent")
+			must(t, os.WriteFile(path, agentOf(t, "1.0.0", "well"), 0o755))
+			w.offering(appA, "2.0.0", agentOf(t, "2.0.0", behaviour))
+			out := w.supervised(path, w.reached(appA, testserver.Error), agentLogs+"=1")
+			_, next, _ := strings.Cut(out, "installed version does not run")
+			wantText(t, errors.New(next), "version 2.0.0 was installed, but 1.0.0 runs: "+want)
+			if behaviour == "sick" {
+				wantText(t, errors.New(out), "version 2.0.0 is not healthy: sick; the one before is put back")
+			}
+		})
+	}
+}
+
 func TestBinary_aProgramRestartedByItsSupervisor(t *testing.T) {
 	w := onSockets(t)
 	path := filepath.Join(t.TempDir(), "agent")
@@ -162,13 +196,4 @@ func TestBinary_aProgramRestartedByItsSupervisor(t *testing.T) {
 	out := w.supervised(path, w.reached(appA, testserver.Complete))
 	wantText(t, errors.New(out), "restart the program")
 	wantText(t, errors.New(out), "start 2.0.0")
-}
-
-func TestRecover_countsNoStartBesideARunningClient(t *testing.T) {
-	w := onSockets(t)
-	w.client(app(appA))
-	for range 5 {
-		must(t, apply.Recover(w.dir))
-	}
-	must(t, apply.Recover(t.TempDir()))
 }
