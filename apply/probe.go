@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nebraska/omahaclient/internal/secrets"
 )
 
 // Probe tells whether what was installed is healthy. It returns nil or why not, and ends with ctx.
@@ -45,26 +47,33 @@ func Exec(name string, args ...string) Probe {
 }
 
 // HTTP is healthy when a GET of the URL is answered with a status 2xx; it is tried again for as long as within says. 0
-// means 30 seconds. Redirects are not followed: a login page is no health.
+// means 30 seconds. Redirects are not followed: a login page is no health. No error shows the URL's user or query.
 func HTTP(address string, within time.Duration) Probe {
 	return ProbeFunc(func(ctx context.Context) error {
-		transport := &http.Transport{DisableKeepAlives: true}
+		u, err := url.Parse(address)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return errors.New("probe: apply.HTTP needs an absolute http(s) URL")
+		}
 		client := &http.Client{
-			Transport:     transport,
+			Transport:     &http.Transport{DisableKeepAlives: true},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
-		return retry(ctx, "probe "+withoutQuery(address), within, func(ctx context.Context) error { return get(ctx, client, address) })
+		var hidden secrets.Set
+		hidden.AddURL(u)
+		shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+		err = retry(ctx, "probe "+shown.String(), within, func(ctx context.Context) error { return get(ctx, client, u) })
+		return hidden.Error(err)
 	})
 }
 
-func get(ctx context.Context, client *http.Client, address string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+func get(ctx context.Context, client *http.Client, u *url.URL) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
 		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		var withURL *url.Error // whose query may be a secret
+		var withURL *url.Error // which is said already
 		if errors.As(err, &withURL) {
 			err = withURL.Err
 		}
@@ -76,11 +85,6 @@ func get(ctx context.Context, client *http.Client, address string) error {
 		return fmt.Errorf("status %s; want 2xx", resp.Status)
 	}
 	return nil
-}
-
-func withoutQuery(address string) string {
-	address, _, _ = strings.Cut(address, "?")
-	return address
 }
 
 // TCP is healthy when the address (host:port) accepts a connection; it is tried again for as long as within says. 0 means

@@ -50,6 +50,17 @@ func TestHTTP(t *testing.T) {
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("error %v shows a query", err)
 	}
+	withUser := strings.Replace(server.URL, "//", "//somebody:hunter22@", 1)
+	for _, err := range []error{
+		apply.HTTP(withUser+"/bad", time.Millisecond).Probe(t.Context()),
+		apply.HTTP("http://somebody:hunter22@127.0.0.1:1/", time.Millisecond).Probe(t.Context()),
+		apply.HTTP("http://somebody:hun/ter22@127.0.0.1:x/", time.Millisecond).Probe(t.Context()), // cannot be parsed
+	} {
+		if err == nil || strings.Contains(err.Error(), "somebody") || strings.Contains(err.Error(), "ter22") {
+			t.Errorf("error %v; want one without user and password", err)
+		}
+	}
+	wantText(t, apply.HTTP("example.com", time.Second).Probe(t.Context()), "absolute http(s) URL")
 	wantText(t, apply.HTTP(server.URL+"/login", time.Second).Probe(t.Context()), "302")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errDone)
