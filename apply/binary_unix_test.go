@@ -32,7 +32,7 @@ func TestBinary_replacesAnExecutable(t *testing.T) {
 			want(t, "server", w.instance(appA).Status, testserver.Complete)
 			wantFile(t, path, program("2", 0))
 			wantFile(t, filepath.Join(dir, ".agent.omahaclient-old"), program("1", 0))
-			want(t, "files", names(t, dir), ".agent.omahaclient-old agent")
+			want(t, "files", names(t, dir), ".agent.omahaclient-old .agent.omahaclient-swap agent")
 			info, err := os.Stat(path)
 			must(t, err)
 			want(t, "mode", info.Mode().Perm(), 0o751)

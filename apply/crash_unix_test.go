@@ -165,7 +165,7 @@ func TestCrash_Binary(t *testing.T) {
 		}
 		return version, errors.Join(err, runs(version))
 	})
-	want(t, "files", names(t, dir), ".agent.omahaclient-old agent")
+	want(t, "files", names(t, dir), ".agent.omahaclient-old .agent.omahaclient-swap agent")
 }
 
 func TestCrash_Archive(t *testing.T) {
