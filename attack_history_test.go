@@ -16,11 +16,17 @@ func now() time.Time { return time.Now() }
 
 // remove deletes what matches below the state directory.
 func (s *siege) remove(pattern string) {
-	found, err := filepath.Glob(filepath.Join(s.dir, filepath.FromSlash(pattern)))
-	must(s.t, err)
-	for _, path := range found {
+	for _, path := range s.found(pattern) {
 		must(s.t, os.RemoveAll(path))
 	}
+}
+
+// found lists what matches below the state directory.
+func (w *world) found(pattern string) []string {
+	w.t.Helper()
+	found, err := filepath.Glob(filepath.Join(w.dir, filepath.FromSlash(pattern)))
+	must(w.t, err)
+	return found
 }
 
 // loseJournal forgets what version is installed.
@@ -113,8 +119,7 @@ func rollbackAttacks() []attack {
 }
 
 func (s *siege) memory() string {
-	found, err := filepath.Glob(filepath.Join(s.dir, "*", "*", "trust.json"))
-	must(s.t, err)
+	found := s.found("*/*/trust.json")
 	if len(found) != 1 {
 		s.t.Fatalf("%d memories: %q", len(found), found)
 	}
