@@ -144,7 +144,8 @@ func pinImage(src fetcher.Source, digest string) (fetcher.Source, error) {
 	return src, nil
 }
 
-// kept checks that a fetcher brought what was asked for: one that a program registered might not look at hashes.
+// kept checks that a fetcher brought what was asked for, by what it says of it: one that a program registered might fetch without looking at the
+// hash that it was given. Ours have hashed what they say.
 func kept(src fetcher.Source, p fetcher.Payload) error {
 	want := "sha256:" + hex.EncodeToString(src.SHA256)
 	if p.Digest == want || mediaTypeIs(src, typeImage) && strings.HasSuffix(p.Reference, "@"+want) {
