@@ -299,6 +299,13 @@ func TestSecrets_whileTheOmahaServerFails(t *testing.T) {
 		err := v.client.CheckNow(t.Context())
 		v.look(err)
 	}
+	for _, mirror := range mirrors() {
+		answer, done := mirror.answer()
+		v.omaha.turn(answer)
+		for !done() {
+			v.look(v.client.CheckNow(t.Context()))
+		}
+	}
 	v.omaha.turn(nil)
 	v.omaha.CloseClientConnections()
 	v.omaha.Listener.Close() // the proxy is gone

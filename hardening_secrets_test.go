@@ -2,6 +2,7 @@ package omahaclient_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"html"
@@ -17,8 +18,15 @@ import (
 
 // What a program may be given in secret, and where it turns up again.
 
-// secretOf is a secret that looks otherwise in every encoding.
-func secretOf(what string) string { return "zq~" + what + "+&T0k3n=" + what + "/9" }
+// secretOf is a secret that looks otherwise in every encoding, of which no piece is in another one.
+func secretOf(what string) string {
+	sum := sha256.Sum256([]byte(what))
+	h := base64.RawURLEncoding.EncodeToString(sum[:])
+	return "zq~" + h[:5] + "+&" + h[5:10] + "=" + h[10:15] + "/9"
+}
+
+// piece is how much of a secret is too much, in bytes.
+const piece = 8
 
 // forms are a text as it may be written: as it is, escaped for URLs and for HTML, in hexadecimal, and in base64 at any offset.
 func forms(text string) []string {
@@ -49,32 +57,62 @@ type betrayal struct {
 	t       *testing.T
 	secrets map[string]string // what they are for → the secret
 
-	mu    sync.Mutex // guards seen
-	seen  map[string]bool
-	bytes int
+	mu     sync.Mutex // guards what follows
+	pieces map[string][]shownPiece
+	seen   map[string]bool
+	bytes  int
 }
 
-// in fails for a secret in text, but for those that are allowed there.
+// shownPiece is one way to write a piece of a secret, in lower case. In the map it stands under its first bytes.
+type shownPiece struct{ what, text string }
+
+// find returns which pieces of which secrets are in text, in upper or lower case, and where. mu is held.
+func (b *betrayal) find(text string, found func(p shownPiece, at int)) {
+	if b.pieces == nil {
+		b.pieces = map[string][]shownPiece{}
+		for what, secret := range b.secrets {
+			for i := range len(secret) - piece + 1 {
+				for _, form := range forms(secret[i : i+piece]) {
+					p := shownPiece{what, lowerASCII(form)}
+					if key := p.text[:piece]; !slices.Contains(b.pieces[key], p) {
+						b.pieces[key] = append(b.pieces[key], p)
+					}
+				}
+			}
+		}
+	}
+	text = lowerASCII(text)
+	for i := range max(0, len(text)-piece+1) {
+		for _, p := range b.pieces[text[i:i+piece]] {
+			if strings.HasPrefix(text[i:], p.text) {
+				found(p, i)
+			}
+		}
+	}
+}
+
+func lowerASCII(text string) string {
+	b := []byte(text)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
+}
+
+// in fails for a piece of a secret in text, but for those that are allowed there.
 func (b *betrayal) in(where, text string, allowed ...string) {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.bytes += len(text)
-	for what, secret := range b.secrets {
-		if slices.Contains(allowed, what) {
-			continue
+	b.find(text, func(p shownPiece, at int) {
+		if key := where + p.what; !slices.Contains(allowed, p.what) && !b.seen[key] {
+			b.seen[key] = true
+			b.t.Errorf("%s shows the secret %s, as %q: …%q…", where, p.what, p.text, text[max(0, at-200):min(len(text), at+len(p.text)+100)])
 		}
-		for _, form := range forms(secret) {
-			i := strings.Index(text, form)
-			if i < 0 {
-				continue
-			}
-			if key := where + what; !b.seen[key] {
-				b.seen[key] = true
-				b.t.Errorf("%s shows the secret %s, as %q: …%q…", where, what, form, text[max(0, i-200):min(len(text), i+len(form)+100)])
-			}
-		}
-	}
+	})
 }
 
 // under looks into every file below dir, and at its name. Those in the journal are allowed there and in what it sets aside.
@@ -118,13 +156,30 @@ func TestBetrayal_findsEveryForm(t *testing.T) {
 		texts = append(texts, base64.StdEncoding.EncodeToString(append(append(both, secret...), both...)))
 		texts = append(texts, base64.URLEncoding.EncodeToString([]byte(string(both)+":"+secret)))
 	}
-	for _, text := range texts {
+	b := &betrayal{t: t, secrets: map[string]string{"it": secret}}
+	for _, text := range append(texts, strings.ToLower(secret), strings.ToUpper(secret), secret[:piece], secret[9:], secret[:17]+"…") {
 		found := false
-		for _, form := range forms(secret) {
-			found = found || strings.Contains(text, form)
-		}
+		b.find("<"+text+">", func(shownPiece, int) { found = true })
 		if !found {
 			t.Errorf("not found in %s", text)
+		}
+	}
+	b.find(secret[:piece-1]+" or "+secret[len(secret)-piece+1:], func(p shownPiece, _ int) { t.Errorf("%s in what is no piece", p.text) })
+}
+
+// A piece tells of which secret it is: some are allowed where others are not.
+func TestBetrayal_secretsShareNoPiece(t *testing.T) {
+	b := &betrayal{t: t, secrets: map[string]string{}}
+	for _, what := range slices.Concat(given, received) {
+		b.secrets[what] = secretOf(what)
+	}
+	for what, secret := range b.secrets {
+		for _, form := range forms(secret) {
+			b.find(form, func(p shownPiece, _ int) {
+				if p.what != what {
+					t.Errorf("%s of %s is in %s, %q", p.text, p.what, what, form)
+				}
+			})
 		}
 	}
 }
