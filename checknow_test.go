@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/internal/testserver"
 	"github.com/nebraska/omahaclient/omaha"
 )
@@ -52,6 +53,47 @@ func TestCheckNow_findsForAStreamJustOpened(t *testing.T) {
 		must(t, c.CheckNow(t.Context()))
 		want(t, "grants", w.Grants(appA), 1)
 		want(t, "offered", s.next().Version, "2.0.0")
+	})
+}
+
+// A stream that is ending takes nothing any more: nothing is asked for it, and what comes too late is given back.
+func TestCheckNow_whileTheStreamEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		g := w.group(appB)
+		started, leave := make(chan struct{}), make(chan struct{})
+		slow := fetchFunc(func(ctx context.Context, _ fetcher.Job) (fetcher.Payload, error) {
+			close(started)
+			<-leave
+			return fetcher.Payload{}, ctx.Err()
+		})
+		c := w.client(app(appA), app(appB), omahaclient.WithFetcher("binary", slow))
+		s := w.updates(c)
+		<-started
+		s.end(errDone)
+		synctest.Wait() // its loop is over, its fetch is not
+		g.Publish(release(appB, "2.0.0"))
+		must(t, c.CheckNow(t.Context(), appB))
+		want(t, "grants of B", w.Grants(appB), 0)
+		close(leave)
+		wantErr(t, s.closed(), errDone)
+	})
+}
+
+func TestCheckNow_answeredAfterTheStream(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		c := w.client(app(appA))
+		s := w.updates(c)
+		synctest.Wait()
+		w.Fail(1, testserver.Fault{Delay: 10 * time.Second})
+		checked := make(chan error, 1)
+		go func() { checked <- c.CheckNow(t.Context()) }()
+		time.Sleep(time.Second)
+		s.stop()
+		must(t, <-checked)
+		want(t, "history", w.history(appA), "granted, error 36") // nobody holds it
+		want(t, "offered to the next", w.updates(c).next().Version, "2.0.0")
 	})
 }
 

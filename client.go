@@ -68,6 +68,8 @@ type app struct {
 	lastPing time.Time
 	checked  time.Time // last answered check
 	failures *failures // of contacts in a row; nil while all is well
+	untaken  int       // answers in a row that acknowledged none of its reports, although the server had nothing against the app
+	givenUp  uint64    // number of the last report that was dropped for that
 	session  string    // of the update flow
 	offer    *offer    // open
 	reason   string    // from the last answer; "" if it says nothing

@@ -122,9 +122,7 @@ func (c *Client) letGo(ctx context.Context, visits []*visit) (gone []*app) {
 		if v.turn && a.due.IsZero() {
 			a.due, a.earliest = due, earliest
 		}
-		if f := a.failures; f != nil && !f.counted {
-			f.wait, f.counted = f.next(), true
-		}
+		a.failures.settle(now)
 		c.settleRound(v, ctx.Err() != nil, now)
 		c.planReports(a, rec, now)
 		c.planCheck(a, rec, now)

@@ -33,7 +33,11 @@ func (c *Client) exchange(ctx context.Context, visits []*visit) {
 	unheard := map[*app]error{}
 	for _, v := range silent {
 		if answer := new(omaha.AnswerError); errors.As(v.err, &answer) || ctx.Err() != nil {
-			c.fall(ctx, visits, v.err)
+			err := v.err
+			if own := new(Error); errors.As(err, &own) { // each app's error names that app
+				err = own.Err
+			}
+			c.fall(ctx, visits, err)
 			return
 		}
 		if v.err != nil {

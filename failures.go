@@ -13,6 +13,7 @@ type failures struct {
 	last    error
 	wait    time.Duration // after the last contact that failed
 	counted bool          // and wait knows of it
+	at      time.Time     // when that contact ended
 }
 
 func newFailures(s Schedule) *failures {
@@ -26,3 +27,24 @@ func newFailures(s Schedule) *failures {
 }
 
 func (f *failures) next() time.Duration { return f.policy.NextBackOff() }
+
+// settle draws the wait after a contact that failed at now, once for all of its requests.
+func (f *failures) settle(now time.Time) {
+	if f != nil && !f.counted {
+		f.wait, f.counted = f.next(), true
+		f.at = now
+	}
+}
+
+// left returns how long not to try again.
+func (f *failures) left(now time.Time) time.Duration {
+	if f == nil {
+		return 0
+	}
+	return f.at.Add(f.wait).Sub(now)
+}
+
+// tryNow reports whether a call that began at the given time may try: at once, but not again before the wait that all share is over.
+func (f *failures) tryNow(began, now time.Time) bool {
+	return f.left(now) <= 0 || !f.at.After(began)
+}

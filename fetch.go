@@ -85,7 +85,7 @@ func (c *Client) fetch(ctx context.Context, a *app) {
 	if u == nil {
 		return
 	}
-	if s := c.unsettled(a); s != nil {
+	if s := c.unsettled(a, u); s != nil {
 		c.again(ctx, a, s)
 		return
 	}
@@ -109,20 +109,27 @@ func (c *Client) fetch(ctx context.Context, a *app) {
 	c.queue(a, s)
 }
 
-// queue lets the stream hand s over.
+// queue lets the stream hand s over, unless an earlier copy was settled meanwhile: what is settled must not come back as the app's offer.
 func (c *Client) queue(a *app, s *offer) {
 	c.plan(a, func() {
-		a.offer, a.retry = s, time.Now()
+		a.retry = time.Now()
+		if !s.open() {
+			return
+		}
+		a.offer = s
 		if c.stream != nil {
 			c.stream.ready = append(c.stream.ready, s)
 		}
 	})
 }
 
-// unsettled returns the app's offer that an earlier stream of this Client left open, or nil.
-func (c *Client) unsettled(a *app) *offer {
+// unsettled returns the offer of the update that an earlier stream of this Client left open, or nil.
+func (c *Client) unsettled(a *app, u *state.Update) *offer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if a.offer == nil || a.offer.update.Seq != u.Seq {
+		return nil
+	}
 	return a.offer
 }
 
@@ -216,12 +223,9 @@ func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetc
 		return p, err
 	}
 	p, shared, err := c.pool.Do(ctx, a.key, key, run)
-	for shared && err != nil && ctx.Err() == nil {
-		// The leader has addresses of its own; that they fail says nothing of ours.
-		p, shared, err = c.pool.Do(ctx, a.key, key, run)
-	}
-	if err == nil && shared {
-		// The leader's copy belongs to its app, which may move or change it: take our own, and look at it ourselves.
+	if shared && ctx.Err() == nil {
+		// The leader's copy belongs to its app, which may move or change it: take our own, and look at it ourselves. That the leader's
+		// addresses fail says nothing of ours: then all who waited try theirs, side by side.
 		p, _, err = c.pool.Do(ctx, a.key, "", run)
 	}
 	tell.finish(p.Size, err)
@@ -383,4 +387,16 @@ func (c *Client) step(a *app, err error) {
 			a.err = &Error{Op: "fetch", AppID: a.id, Code: omaha.ExitError, Err: err}
 		}
 	})
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -50,14 +50,27 @@ func (o UpdateOffer) Ack(err error) error {
 	if errors.Is(err, ErrRestartRequired) {
 		return o.Installed()
 	}
+	var failure *Error
+	if err != nil { // the program's own methods run here, before anything is settled: they may panic, or ask the Client
+		failure = &Error{Op: "apply", Code: codeOf(err), Err: &toldError{err.Error(), err}}
+	}
 	return o.settle(func(c *Client, a *app, u *state.Update, now time.Time) error {
-		if err == nil {
+		if failure == nil {
 			return c.succeed(a, u, now)
 		}
-		failure := &Error{Op: "apply", AppID: a.id, Code: codeOf(err), Err: err}
+		failure.AppID = a.id
 		return c.fail(a, u, now, failure, true)
 	})
 }
+
+// toldError is an error of the program's, with what it said when it was given to Ack.
+type toldError struct {
+	text string
+	err  error
+}
+
+func (e *toldError) Error() string { return e.text }
+func (e *toldError) Unwrap() error { return e.err }
 
 // Installed reports that the update is installed and takes effect at the next start of the program (with WithReboot: at
 // the next boot). The next Client then finds out whether the new version runs, and reports success or failure. Until
@@ -95,7 +108,14 @@ func (o UpdateOffer) settle(verdict func(*Client, *app, *state.Update, time.Time
 	if !s.claim() {
 		return ErrSettled
 	}
+	decided := false
+	defer func() {
+		if !decided { // a log handler panicked
+			s.undecided()
+		}
+	}()
 	err := verdict(s.client, s.app, s.update, time.Now())
+	decided = true
 	if errors.Is(err, state.ErrClosed) {
 		s.release()
 		return ErrClosed
@@ -115,6 +135,15 @@ func (s *offer) claim() bool {
 	}
 	s.settled = true
 	return true
+}
+
+// undecided lets go of an offer whose verdict broke off: before the journal had it, or after.
+func (s *offer) undecided() {
+	if u := s.client.journal.Get(s.app.key).Update; u != nil && u.Seq == s.update.Seq {
+		s.release()
+		return
+	}
+	s.client.settled(s)
 }
 
 func (s *offer) release() {

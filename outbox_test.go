@@ -21,15 +21,20 @@ func simNumbered(i int) omaha.Event {
 	return ev
 }
 
-// enqueue records an event without waiting for its delivery.
-func (m *simMachine) enqueue(id string, ev omaha.Event) {
+// enqueue records an event without waiting for its delivery, and reports whether there was room for it.
+func (m *simMachine) enqueue(id string, ev omaha.Event) (room bool) {
 	m.world.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var told *omahaclient.Error // the stream was faster, with or without success
-	if err := m.client.SendEvent(ctx, id, ev); err != nil && !errors.Is(err, context.Canceled) && !errors.As(err, &told) {
+	err := m.client.SendEvent(ctx, id, ev)
+	if errors.Is(err, omahaclient.ErrOutboxFull) {
+		return false
+	}
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.As(err, &told) {
 		m.world.t.Errorf("send event with an ended context: %v", err)
 	}
+	return true
 }
 
 // Every kind of report waits for the network, survives the program, and is delivered by the next one, whichever way.

@@ -16,7 +16,9 @@ func (c *Client) answered(v *visit, sent []state.Report, answer omaha.AppRespons
 	if delivered > 0 {
 		c.delivered(a, sent[:delivered])
 	}
-	c.note(v, now, answer.Err, len(sent)-delivered)
+	if c.note(v, now, answer.Err, delivered, len(sent)-delivered) && now.Sub(sent[0].At) > patience {
+		c.giveUp(a, sent[0])
+	}
 	if retryAfter > 0 {
 		c.postponeChecks(a, now.Add(retryAfter))
 	}
@@ -53,8 +55,23 @@ func (c *Client) clean(a *app) {
 	c.forgetCopies()
 }
 
-// note remembers how the contact went. untaken counts the reports that the server did not take.
-func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
+// patience is how long a report is sent again to a server that answers, and does not acknowledge it.
+const patience = 24 * time.Hour
+
+// giveUp drops a report that the server has kept from acknowledging for too long: with it, the server would keep back all reports
+// behind it, and every check.
+func (c *Client) giveUp(a *app, r state.Report) {
+	c.cfg.logger.Error("report given up: the server answers, but has not acknowledged it for a day", "app_id", a.id, "event_type", r.Type,
+		"event_result", r.Result, "since", r.At)
+	c.mu.Lock()
+	a.givenUp, a.untaken = r.Seq, 0
+	c.mu.Unlock()
+	c.noteUnwritten(a, c.journal.Do(a.key, func(rec *state.App) error { return rec.Delivered(r.Seq) }))
+}
+
+// note remembers how the contact went, and reports whether the server has failed again and again to acknowledge anything. delivered
+// counts the reports that it took, untaken those that it did not.
+func (c *Client) note(v *visit, now time.Time, err error, delivered, untaken int) (stuck bool) {
 	a := v.app
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,6 +83,9 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 		}
 	}
 	a.refusal = nil
+	if delivered > 0 || untaken == 0 {
+		a.untaken = 0
+	}
 	switch {
 	case untaken == 0:
 		a.failures = nil
@@ -76,8 +96,15 @@ func (c *Client) note(v *visit, now time.Time, err error, untaken int) {
 		a.refusal = &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(err), Err: err}
 	default:
 		c.count(a, errUntaken)
+		if delivered == 0 {
+			a.untaken++
+		}
 	}
+	return a.untaken >= untakenOften
 }
+
+// untakenOften is how many answers in a row acknowledge nothing before that is taken for the server's way.
+const untakenOften = 3
 
 var errUntaken = errors.New("the server did not acknowledge an event")
 

@@ -130,33 +130,92 @@ func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
 		}
 	}
 	tries := newFailures(c.cfg.schedule)
-	for {
+	for began := time.Now(); ; {
 		left := c.undelivered(goals)
 		if len(left) == 0 {
-			return nil
+			return c.givenUp(goals)
 		}
-		visits, err := c.visitAll(ctx, left, func(a *app) (visit, bool) {
-			// Another contact may have delivered them while this one waited.
-			return visit{app: a}, len(c.undelivered(map[*app]uint64{a: goals[a]})) > 0
+		now := time.Now()
+		_, err := c.visitAll(ctx, left, func(a *app) (visit, bool) {
+			// Another contact may have delivered them while this one waited, or have failed: all who wait share the tries.
+			return visit{app: a}, len(c.undelivered(map[*app]uint64{a: goals[a]})) > 0 && a.failures.tryNow(began, now)
 		})
 		if err != nil {
 			return err
-		}
-		if len(visits) == 0 {
-			continue
 		}
 		left = c.undelivered(goals)
 		open, refusals := c.refusals(left)
 		switch {
 		case len(left) == 0:
-			return nil
+			return c.givenUp(goals)
 		case !open || once:
 			return refusals
 		}
-		if err := sleep(ctx, tries.next()); err != nil {
+		if err := c.awaitTry(ctx, left, time.Now().Add(tries.next())); err != nil {
 			return err
 		}
 	}
+}
+
+// awaitTry waits until one of the apps may be tried again (at next, if nothing is known to have failed), or the reports of one are no
+// longer what they were.
+func (c *Client) awaitTry(ctx context.Context, apps []*app, next time.Time) error {
+	queued := make([]uint64, len(apps))
+	for i, a := range apps {
+		queued[i] = c.firstQueued(a)
+	}
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		c.mu.Lock()
+		change, now := c.change, time.Now()
+		wait := c.cfg.schedule.mean()
+		for i, a := range apps {
+			if a.failures == nil {
+				wait = min(wait, next.Sub(now))
+			} else {
+				wait = min(wait, a.failures.left(now))
+			}
+			if c.firstQueued(a) != queued[i] {
+				wait = 0
+			}
+		}
+		c.mu.Unlock()
+		if wait <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-change:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+}
+
+// firstQueued numbers the report that the app's next contact begins with; 0 for none.
+func (c *Client) firstQueued(a *app) uint64 {
+	if out := c.journal.Get(a.key).Outbox; len(out) > 0 {
+		return out[0].Seq
+	}
+	return 0
+}
+
+// givenUp is the error for reports that will never be delivered.
+func (c *Client) givenUp(goals map[*app]uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for a, goal := range goals {
+		if a.givenUp == goal {
+			errs = append(errs, &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(errUntaken), Err: errUntaken})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // undelivered returns the apps that still have reports up to their goal.
@@ -187,16 +246,4 @@ func (c *Client) refusals(apps []*app) (open bool, joined error) {
 		}
 	}
 	return open, errors.Join(errs...)
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +118,29 @@ func TestSendEvent_dropsNothing(t *testing.T) {
 		want(t, "in their order", slices.IsSorted(codes), true)
 		must(t, c.SendEvent(t.Context(), appA, downloading))
 	})
+}
+
+// However many wait in an outage, the server is asked no more often.
+func TestSendEvent_waitersShareTheirTries(t *testing.T) {
+	requests := map[int]int{}
+	for _, waiters := range []int{1, 40} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.underWay(appA)
+			c := w.client(app(appA))
+			w.FailFunc(func(testserver.Request) testserver.Fault { return testserver.StatusFault(503) })
+			var all sync.WaitGroup
+			for range waiters {
+				all.Go(func() { must(t, c.SendEvent(t.Context(), appA, downloading)) })
+			}
+			time.Sleep(3 * time.Hour)
+			requests[waiters] = len(w.Requests())
+			w.Heal()
+			all.Wait()
+		})
+	}
+	if one, many := requests[1], requests[40]; one < 5 || many > 2*one {
+		t.Errorf("%d requests for one, %d for 40", one, many)
+	}
 }
 
 func TestSendEvent_refusesFinalEventsOfAnOpenUpdate(t *testing.T) {

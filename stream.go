@@ -22,6 +22,7 @@ type stream struct {
 	asked map[*app]uint64 // what was put into todo last, by the update's number
 	ready []*offer        // to be handed over, oldest first
 	errs  []error         // of a round
+	over  bool            // its loop has ended: nobody takes what it would be granted now
 }
 
 // want has the app's open update fetched, once. mu is held.
@@ -72,6 +73,9 @@ func (c *Client) start(ctx context.Context, once bool) <-chan UpdateOffer {
 // serve is the life of an open stream.
 func (c *Client) serve(ctx context.Context, s *stream) {
 	err := c.loop(ctx, s)
+	c.mu.Lock()
+	s.over = true
+	c.mu.Unlock()
 	s.work.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,6 +162,7 @@ func (c *Client) loop(ctx context.Context, s *stream) error {
 		wait := c.untilNext(now)
 		if s.once && head == nil && c.roundOver(s) {
 			err := errors.Join(s.errs...)
+			s.over = true
 			c.mu.Unlock()
 			return err
 		}
@@ -336,7 +341,7 @@ func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	if errors.As(v.err, new(*omaha.AnswerError)) && !isFinal(v.err) {
 		if a.failures == nil { // a new stream has just forgotten them
 			c.count(a, v.err)
-			a.failures.wait, a.failures.counted = a.failures.next(), true
+			a.failures.settle(now)
 		}
 		a.due = now.Add(a.failures.wait) // an outage: the round goes on
 		a.earliest = a.due
@@ -370,7 +375,7 @@ func (c *Client) roundOver(s *stream) bool {
 		case a.refusal != nil && a.leaving: // tried again in later rounds, for a day
 		case a.refusal != nil:
 			refusals = append(refusals, a.refusal)
-		case a.failures != nil && isFinal(a.failures.last): // no outage: it will be the same the next time
+		case a.failures != nil && (isFinal(a.failures.last) || a.untaken > 1): // no outage: it will be the same the next time
 			refusals = append(refusals, &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(a.failures.last), Err: a.failures.last})
 		default:
 			return false
@@ -397,7 +402,7 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 	defer leave()
 	visits, err := c.visitAll(ctx, apps, func(a *app) (visit, bool) {
 		rec := c.journal.Get(a.key)
-		check := c.stream != nil && !a.underWay(rec)
+		check := c.takes() && !a.underWay(rec)
 		return visit{app: a, check: check, ping: !check, turn: true, demanded: true}, true
 	})
 	if err != nil {
@@ -410,5 +415,17 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 	for _, v := range visits {
 		errs = append(errs, v.err)
 	}
+	if !c.isOpen() { // what came too late for the stream is given back
+		_ = c.deliver(ctx, apps, true) // or by the next who delivers
+	}
 	return errors.Join(errs...)
+}
+
+// takes reports whether there is a stream for what the server grants. mu is held.
+func (c *Client) takes() bool { return c.stream != nil && !c.stream.over }
+
+func (c *Client) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.takes()
 }
