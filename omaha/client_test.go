@@ -102,7 +102,7 @@ func TestClient_Validate_endpoint(t *testing.T) {
 		{"updates.example.com/v1/update", `endpoint "updates.example.com/v1/update"` + noScheme},
 		{"updates.example.com:8000/v1/update/", `endpoint "updates.example.com:8000/v1/update/"` + noScheme},
 		{"updates.example.com/v1/update/s3cret", `endpoint "updates.example.com/v1/update/…"` + noScheme},
-		{"://nope", `endpoint "://nope"` + noScheme},
+		{"://nope", `endpoint "://nope": it has no scheme: add https in front (http for a server without TLS)`},
 		{"//updates.example.com/", `endpoint "//updates.example.com/": it has no scheme: add https: in front (http: for a server without TLS)`},
 		{"joe:pw@updates.example.com", `endpoint` + noScheme},
 		{"[::1]:8000", `endpoint` + noScheme},

@@ -31,8 +31,10 @@ func endpointMistake(endpoint string, u *url.URL, err error) string {
 		return "there is none"
 	case strings.TrimFunc(endpoint, control) != endpoint:
 		return "a blank or line break stands before or behind it: take that off"
-	case !found && (err != nil || u.Host == "" && u.Scheme != "http" && u.Scheme != "https"), found && scheme == "":
+	case !found && (err != nil || u.Host == "" && u.Scheme != "http" && u.Scheme != "https"):
 		return "it has no scheme: add https:// in front (http:// for a server without TLS)"
+	case found && scheme == "":
+		return "it has no scheme: add https in front (http for a server without TLS)"
 	case err != nil && strings.ContainsFunc(endpoint, control):
 		return "it has a blank or line break in it: take that out, or escape it (%20 for a blank)"
 	case err != nil && strings.ContainsAny(endpoint, "@?%"):
