@@ -18,8 +18,12 @@ const (
 // (systemd-system.conf(5), DefaultTimeoutStopSec). The name is looked up in PATH, as by os/exec. Its last output is part of
 // the error; its process group is killed with ctx. For other times set a limit to ctx in a function of your own.
 func Run(name string, args ...string) func(ctx context.Context) error {
+	return runWithin(activateTime, name, args...)
+}
+
+func runWithin(limit time.Duration, name string, args ...string) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeoutCause(ctx, activateTime, fmt.Errorf("no exit within %v", activateTime))
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no exit within %v", limit))
 		defer cancel()
 		return run(ctx, exec.CommandContext(ctx, name, args...)) //nolint:gosec // the caller's program
 	}

@@ -68,7 +68,8 @@ type crashStory struct {
 	runs    func(w *world, env string, until func() bool)
 	prepare func(w *world) // version 1.0.0 in place, 2.0.0 on the server
 	version func(w *world) (string, error)
-	first   bool // there is no version 1.0.0
+	first   bool                // there is no version 1.0.0
+	restore func(w *world) bool // ends what a death left, where the release is withdrawn, and reports whether that was bad; nil: not so
 }
 
 // tell tells the story with a death at a point, and returns the steps of all its lives.
@@ -99,6 +100,12 @@ func (s *crashStory) tell(t *testing.T, death string) (passed []string, died boo
 	if death != "" {
 		s.runs(w, env, func() bool { return isDead() || settled() })
 		look("at once")
+		if s.restore != nil && len(death)%2 == 0 {
+			wasBad := s.restore(w)
+			if version := look("once restored"); version != end && (wasBad || version == "2.0.0") {
+				t.Errorf("%s, killed at %q: version %q stays; want %q", s.name, death, version, end)
+			}
+		}
 	}
 	s.runs(w, env, settled)
 	want(t, s.name+", killed at "+death+": in the end", look("in the end"), end)
@@ -175,6 +182,13 @@ func crashStories(t *testing.T) []*crashStory {
 					w.offering(appA, "2.0.0", []byte(tarOf(t, stepTree("2.0.0", well)...)))
 				}
 				s.version = func(w *world) (string, error) { return runsAs(place(w)) }
+				s.restore = func(w *world) bool {
+					err := updating(kind, place(w), nil).Restore(w.t.Context(), nil, "")
+					if err != nil && code(err) != 44 {
+						t.Errorf("%s: restore: %v", s.name, err)
+					}
+					return err != nil
+				}
 				if kind == "archive" {
 					s.version = func(w *world) (string, error) { return wholeTree(place(w)) }
 				}
@@ -302,7 +316,8 @@ func TestCrash_everyStep(t *testing.T) {
 	}
 	t.Logf("%d kills in %v", total, time.Since(began))
 	for _, what := range []string{
-		"unpack", "try", "begin trial", "link old", "keep old", "place new", "sync", "activate", "probe", "link back", "place back", "remove first",
+		"unpack", "try", "begin trial", "write swap", "link old", "keep old", "place new", "sync", "activate", "probe",
+		"link back", "place back", "remove first", "drop swap", "sync file", "sync folder",
 		"count start", "mark rollback", "confirm",
 		"clean", "extract", "sync files", "note", "name folder", "sync versions", "link", "switch", "sync .", "unlink", "unname folder", "remove files", "remove note",
 	} {

@@ -29,18 +29,7 @@ func init() { children["updater"] = updater } //nolint:gochecknoinits // before 
 // updater is a program that keeps one app up to date, until it is killed. Its arguments are the server's URL, the state
 // directory, the kind of Applier, and its path.
 func updater(args []string) error {
-	told := stepping()
-	nothing := func(context.Context) error { return nil }
-	var a apply.Applier
-	switch args[2] {
-	case "binary":
-		a = apply.Binary{Path: args[3], Activate: nothing, Probe: apply.Exec(args[3], "probe")}.Stepped(told)
-	default:
-		a = apply.Archive{Dir: args[3], Activate: nothing, Probe: apply.ProbeFunc(func(context.Context) error {
-			_, err := os.Stat(filepath.Join(args[3], "current", "well"))
-			return err
-		})}.Stepped(told)
-	}
+	a := updating(args[2], args[3], stepping())
 	client, err := omahaclient.New(args[0], omahaclient.WithStateDir(args[1]), omahaclient.WithMachineID(machine),
 		omahaclient.WithSchedule(quick), omahaclient.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 		appAt(appA, ""))
@@ -49,6 +38,18 @@ func updater(args []string) error {
 	}
 	defer client.Close()
 	return apply.Serve(context.Background(), client, a)
+}
+
+// updating is an Applier of a kind, of what is at a path.
+func updating(kind, path string, told func(point string)) applier {
+	nothing := func(context.Context) error { return nil }
+	if kind == "binary" {
+		return apply.Binary{Path: path, Activate: nothing, Probe: apply.Exec(path, "probe")}.Stepped(told)
+	}
+	return apply.Archive{Dir: path, Activate: nothing, Probe: apply.ProbeFunc(func(context.Context) error {
+		_, err := os.Stat(filepath.Join(path, "current", "well"))
+		return err
+	})}.Stepped(told)
 }
 
 // kills is how often a crash test kills its child.

@@ -1,6 +1,20 @@
 package apply
 
+import (
+	"context"
+	"time"
+)
+
 // What tests need of the inside.
+const (
+	ActivateTime = activateTime
+	RollBackTime = rollBackTime
+)
+
+// RunWithin is Run with a limit.
+func RunWithin(limit time.Duration, name string, args ...string) func(ctx context.Context) error {
+	return runWithin(limit, name, args...)
+}
 
 // Stepped returns b with a function that is told of its steps.
 func (b Binary) Stepped(fn func(point string)) Binary { return b.Faulty(told(fn)) }
