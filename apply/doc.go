@@ -15,6 +15,9 @@
 //
 // During keeps updates to maintenance windows. FleetLock lets a cluster restart a few machines at a time.
 //
+// What is no verdict goes to the Client's logger: why a version was rolled back, what could not be put right after a crash, the
+// stack of a panic.
+//
 // # What is reported
 //
 //	1   an error without a code of its own

@@ -6,5 +6,7 @@ func FleetNote(dir, appID string, l FleetLock) string {
 	return notePath(dir, appID, key)
 }
 
-// AskRestart is an error that asks Serve for a restart of the program.
-func AskRestart(how Restart) error { return &restartError{how: how, path: "agent", version: "2.0.0"} }
+// AskRestart is an error that asks Serve for a restart of the program at path.
+func AskRestart(how Restart, path string) error {
+	return &restartError{how: how, path: path, version: "2.0.0"}
+}

@@ -24,6 +24,8 @@ import (
 // Apps of one Client may share a lock (the same URL, Group and ID): the machine then holds one place, until none of their updates
 // needs it. Programs with state directories of their own do not know of each other: give each an ID of its own.
 //
+// The wait for the lock ends with Serve's ctx, without a grace: nothing has begun.
+//
 // While a machine waits for the lock, its update is granted: Nebraska counts it as under way. The group's update timeout
 // must exceed the longest wait for the lock and the longest restart together (a group of 30 machines, of which 3 restart at a
 // time for 5 minutes each, waits 50 minutes), or else the group's other updates stop in safe mode. And its limit of updates
@@ -51,7 +53,7 @@ func (l FleetLock) Apply(ctx context.Context, offer omahaclient.UpdateOffer) err
 	if err != nil {
 		return refused(fmt.Errorf("take fleet lock: %w", err))
 	}
-	if err := l.take(ctx); err != nil {
+	if err := l.take(beginning(ctx)); err != nil {
 		return fmt.Errorf("take fleet lock: %w", err)
 	}
 	err = safely(func() error { return l.Applier.Apply(ctx, offer) })
@@ -64,15 +66,15 @@ func (l FleetLock) Apply(ctx context.Context, offer omahaclient.UpdateOffer) err
 	return err
 }
 
-// take asks for the lock until it is granted.
+// take asks for the lock until it is granted, before ctx ends.
 func (l FleetLock) take(ctx context.Context) error {
 	for {
 		err := l.ask(ctx, preReboot)
 		if err == nil {
-			return nil
+			return endOf(ctx)
 		}
 		if pause(ctx, l.poll()) != nil {
-			return fmt.Errorf("%w; last: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w; last: %w", endOf(ctx), err)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,9 +92,7 @@ func TestFleetLock_followsNoRedirect(t *testing.T) {
 			a := newStep()
 			l := apply.FleetLock{URL: page.URL, ID: "m1", Applier: a, Poll: time.Millisecond, Client: client}
 			ctx, cancel := context.WithCancelCause(t.Context())
-			done := make(chan error, 1)
-			c := w.client(app(appA))
-			go func() { done <- apply.Server{Grace: -1}.Serve(ctx, c, l) }()
+			done := serve(ctx, w.client(app(appA)), l)
 			for range 3 {
 				select {
 				case path := <-asked:
@@ -186,6 +185,33 @@ func TestFleetLock_verdictsDoNotWaitForTheRelease(t *testing.T) {
 		<-released
 		cancel(errDone)
 		wantErr(t, <-done, errDone)
+	})
+}
+
+// A machine that waits for the lock when Serve ends waits no longer, and begins nothing.
+func TestFleetLock_waitsNoLongerThanServe(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("x"))
+		var free atomic.Bool
+		transport := func(r *http.Request) (*http.Response, error) {
+			status := http.StatusConflict
+			if free.Load() {
+				status = http.StatusOK
+			}
+			return &http.Response{StatusCode: status, Body: http.NoBody, Request: r}, nil
+		}
+		a := newStep()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		l := apply.FleetLock{URL: "http://lock.example.com", ID: "m1", Applier: a, Client: &http.Client{Transport: roundTripper(transport)}}
+		c := w.client(app(appA))
+		done := serve(ctx, c, l)
+		<-time.After(time.Minute)
+		want(t, "phase", c.Status()[0].Phase, omahaclient.Offered)
+		cancel(omahaclient.ErrRestartRequired) // which is no verdict
+		free.Store(true)                       // within the grace
+		wantErr(t, <-done, omahaclient.ErrRestartRequired)
+		want(t, "calls of Apply", len(a.called), 0)
+		want(t, "phase afterwards", c.Status()[0].Phase, omahaclient.Offered)
 	})
 }
 

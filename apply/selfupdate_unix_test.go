@@ -188,6 +188,19 @@ func TestBinary_saysWhyAProgramIsRolledBack(t *testing.T) {
 	}
 }
 
+// A restart that does not come about is asked for: the new version is in place.
+func TestServe_aRestartThatFailsIsAskedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("x"))
+		path := filepath.Join(t.TempDir(), "agent") // is not there
+		err := apply.Serve(t.Context(), w.client(app(appA)), apply.Func(func(context.Context, omahaclient.UpdateOffer) error {
+			return apply.AskRestart(apply.RestartExec, path)
+		}))
+		wantErr(t, err, omahaclient.ErrRestartRequired)
+		wantErr(t, err, os.ErrNotExist)
+	})
+}
+
 func TestBinary_aProgramRestartedByItsSupervisor(t *testing.T) {
 	w := onSockets(t)
 	path := filepath.Join(t.TempDir(), "agent")

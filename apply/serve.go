@@ -56,14 +56,14 @@ func (s Server) Serve(ctx context.Context, client *omahaclient.Client, a Applier
 	run.resuming.Go(run.releaseForgotten)
 	for offer := range client.Updates(ctx) {
 		turn := run.turn(offer.AppID)
-		run.work.Go(func() {
+		run.work.Go(func() { //nolint:contextcheck // an Applier has its grace
 			turn <- struct{}{}
 			defer turn.end()
 			run.one(offer)
 		})
 	}
 	end(omahaclient.ErrClosed) // the stream may have ended by Close: nothing is to begin, or to be resumed, any more
-	grace := time.AfterFunc(max(s.Grace, 0), func() { stop(context.Cause(ctx)) })
+	grace := time.AfterFunc(max(s.Grace, 0), func() { stop(endOf(ctx)) })
 	run.work.Wait()
 	grace.Stop()
 	run.resuming.Wait()
@@ -134,7 +134,8 @@ func (s *serving) one(offer omahaclient.UpdateOffer) {
 			s.settle(offer, errors.New("the Applier ended its goroutine"))
 		}
 	}()
-	err := safely(func() error { return s.applier.Apply(s.applying, offer) })
+	ctx := context.WithValue(s.applying, streamingKey{}, s.streaming)
+	err := safely(func() error { return s.applier.Apply(ctx, offer) })
 	settled = true
 	s.panicked(offer.AppID, err)
 	if s.interrupted(err) {
@@ -210,6 +211,27 @@ func (s *serving) panicked(appID string, err error) {
 	if errors.As(err, &p) {
 		s.Logger.Error("panic while an update was applied", "app_id", appID, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
 	}
+}
+
+// endOf returns why ctx has ended, nil where it has not. It never asks for a restart, as a caller's cause may: what an Applier returns
+// because of that would be a verdict.
+func endOf(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, omahaclient.ErrRestartRequired) {
+		return ctx.Err()
+	}
+	return cause
+}
+
+// streamingKey is of the stream's context in the ctx that Apply gets.
+type streamingKey struct{}
+
+// beginning returns the context for what an Apply does before it begins to change anything: that gets no grace.
+func beginning(ctx context.Context) context.Context {
+	if streaming, ok := ctx.Value(streamingKey{}).(context.Context); ok {
+		return streaming
+	}
+	return ctx
 }
 
 // resuming is what Serve gives to a Resume of ours, in its ctx.

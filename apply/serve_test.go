@@ -272,11 +272,26 @@ func TestServe_aRestartIsNoVerdictOnOtherApps(t *testing.T) {
 		done := serve(t.Context(), c, apply.Mux{appA: a, appB: b})
 		<-a.called
 		<-b.called
-		a.result <- apply.AskRestart(apply.RestartExit)
+		a.result <- apply.AskRestart(apply.RestartExit, "agent")
 		wantErr(t, <-done, omahaclient.ErrRestartRequired) // after b's grace
 		for _, s := range c.Status() {
 			want(t, s.AppID, s.Phase, map[string]omahaclient.Phase{appA: omahaclient.RestartPending, appB: omahaclient.Offered}[s.AppID])
 		}
+	})
+}
+
+// Nor is one that the caller speaks of.
+func TestServe_aCauseIsNoVerdict(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0", []byte("a"))
+		c := w.client(app(appA))
+		a := newStep()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := serve(ctx, c, a)
+		<-a.called
+		cancel(omahaclient.ErrRestartRequired)
+		wantErr(t, <-done, omahaclient.ErrRestartRequired) // after the grace, whose end a returns
+		want(t, "phase", c.Status()[0].Phase, omahaclient.Offered)
 	})
 }
 
