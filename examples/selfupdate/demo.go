@@ -85,6 +85,7 @@ func demo(ctx context.Context, out io.Writer) error {
 	running, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	group := server.AddGroup(appID, "stable", testserver.AnyArch, testserver.Policy{})
+	group.Publish(testserver.Release{Version: "1.0.0", Files: []testserver.File{{Name: "agent", Content: first}}})
 	go func() {
 		defer close(ended)
 		supervise(running, out, path, server.URL(), filepath.Join(dir, "state"))

@@ -3,8 +3,8 @@
 //	go run ./examples/selfupdate
 //
 // It brings a Nebraska-like server along (demo.go), starts version 1.0.0 of itself, which finds 2.0.0 on the server, takes
-// its place and confirms itself. Then a release 3.0.0 comes out that crashes at its start: three crashes later 2.0.0 is
-// back, and the server knows.
+// its place and confirms itself. Then a release 3.0.0 comes out that crashes at its start: three starts later 2.0.0 is
+// back, says why, and the server knows.
 //
 // What a program of your own needs is in this file: call apply.Recover first thing in main, tell the Client which version
 // runs, and serve its offers with an apply.Binary without a Path.
@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,7 +27,7 @@ import (
 const appID = "io.example.SelfUpdate"
 
 func main() {
-	// First of all, before anything that may crash: a new version that did so three times is rolled back here.
+	// First of all, before anything that may crash: a new version that started three times, and was not confirmed, is rolled back here.
 	if err := apply.Recover(os.Getenv(stateDirEnv)); err != nil {
 		fmt.Fprintln(os.Stderr, "selfupdate:", err)
 		if errors.Is(err, omahaclient.ErrRestartRequired) {
@@ -60,6 +61,7 @@ func agent(ctx context.Context, server, stateDir string) error {
 	client, err := omahaclient.New(server,
 		omahaclient.WithApp(appID, version, omahaclient.WithChannel("stable"), omahaclient.WithManualConfirm()),
 		omahaclient.WithStateDir(stateDir),
+		omahaclient.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))), // Serve's, too
 		// By default the first check comes after 5 to 15 minutes, the next ones after 45 to 90.
 		omahaclient.WithSchedule(omahaclient.Schedule{
 			FirstMin: time.Millisecond, FirstMax: time.Millisecond, Min: 50 * time.Millisecond, Max: 100 * time.Millisecond,

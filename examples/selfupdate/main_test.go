@@ -26,7 +26,7 @@ func TestDemo(t *testing.T) {
 	for _, want := range []string{
 		"version 1.0.0 starts", "offers 2.0.0", "version 2.0.0 starts", "version 2.0.0 has looked at itself", "version 2.0.0, update to 2.0.0: complete",
 		"offers 3.0.0", "version 3.0.0 starts", "broken", "version 3.0.0 starts", "version 3.0.0 starts", "version 2.0.0 starts",
-		"version 2.0.0, update to 3.0.0: error, code 44", "2.0.0 runs again",
+		"version 3.0.0 was installed, but 2.0.0 runs: it started 3 times without being confirmed", "version 2.0.0, update to 3.0.0: error, code 44", "2.0.0 runs again",
 	} {
 		_, after, found := strings.Cut(rest, want)
 		if want == "version 1.0.0 starts" {
