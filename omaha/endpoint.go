@@ -3,6 +3,7 @@ package omaha
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -13,7 +14,7 @@ const defaultPath = "/v1/update/" // go-omaha's, and Nebraska's
 func parseEndpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	if mistake := endpointMistake(endpoint, u, err); mistake != "" {
-		return nil, fmt.Errorf("%s: %s: want an absolute URL such as https://updates.example.com/v1/update/", shownEndpoint(endpoint), mistake)
+		return nil, fmt.Errorf("%s is no endpoint: %s: want an absolute URL such as https://updates.example.com/v1/update/", shownEndpoint(endpoint), mistake)
 	}
 	if u.Path == "" {
 		u.Path = defaultPath
@@ -28,7 +29,7 @@ func endpointMistake(endpoint string, u *url.URL, err error) string {
 	control := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 	switch scheme, _, found := strings.Cut(endpoint, "://"); {
 	case endpoint == "":
-		return "there is none"
+		return "it is empty"
 	case strings.TrimFunc(endpoint, control) != endpoint:
 		return "a blank or line break stands before or behind it: take that off"
 	case !found && (err != nil || u.Host == "" && u.Scheme != "http" && u.Scheme != "https"):
@@ -54,8 +55,9 @@ func endpointMistake(endpoint string, u *url.URL, err error) string {
 // shownEndpoint is an endpoint that is none as messages may show it: as it was typed, where it cannot hold a user, a password or a
 // query, and without the secret at the end of its path.
 func shownEndpoint(endpoint string) string {
-	if endpoint == "" || strings.ContainsAny(endpoint, "@?#%") {
-		return "endpoint"
+	const hidden = "what is given"
+	if strings.ContainsAny(endpoint, "@?#%") {
+		return hidden
 	}
 	_, rest, _ := strings.Cut(endpoint, "://")
 	if rest == "" {
@@ -64,14 +66,14 @@ func shownEndpoint(endpoint string) string {
 	if _, port, found := strings.Cut(rest, ":"); found { // or the password of a user whose @ is missing
 		port, _, _ = strings.Cut(port, "/")
 		if strings.Trim(port, "0123456789") != "" {
-			return "endpoint"
+			return hidden
 		}
 	}
 	shown := printable(endpoint, 100)
 	if before, after, found := strings.Cut(shown+"/", defaultPath); found && strings.Trim(after, "/") != "" {
 		shown = before + defaultPath + "…"
 	}
-	return fmt.Sprintf("endpoint %q", shown)
+	return strconv.Quote(shown)
 }
 
 // shownURL is a URL as messages may show it: without user, password and query, and without the secret that
