@@ -16,6 +16,7 @@ import (
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/internal/testserver"
 )
 
 func TestNew_sendsNothingAndStartsNoGoroutine(t *testing.T) {
@@ -115,14 +116,41 @@ func cleanEnv(t *testing.T) {
 	}
 }
 
-func TestNew_stateLockedNamesTheDirectory(t *testing.T) {
+func TestNew_stateLockedNamesTheDirectoryAndAWayOut(t *testing.T) {
 	w := onSockets(t)
 	w.client(app(appA))
 	_, err := omahaclient.New(w.URL(), w.options(app(appA))...)
 	wantErr(t, err, omahaclient.ErrStateLocked)
-	if !strings.Contains(err.Error(), w.dir) {
-		t.Errorf("%q does not name %s", err, w.dir)
+	for _, word := range []string{w.dir, "another Client of this program", "WithStateDir"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not name %s", err, word)
+		}
 	}
+}
+
+// The state directory is deleted while an offer waits: the verdict is kept, for the server and for the next start.
+func TestAck_stateDirDeleted(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		opts := slices.Delete(w.options(appAt(appA, "")), 1, 2) // its WithMachineID
+		open := func() *omahaclient.Client {
+			c, err := omahaclient.New(w.URL(), opts...)
+			must(t, err)
+			return c
+		}
+		c := open()
+		o := w.updates(c).next()
+		must(t, os.RemoveAll(w.dir))
+		must(t, o.Ack(nil))
+		must(t, c.Close())
+		c = open()
+		want(t, "version at the next start", status(t, c, appA).Version, "2.0.0")
+		w.flush(c)
+		must(t, c.Close())
+		machines := w.Instances(appA)
+		want(t, "machines", len(machines), 1)
+		want(t, "status", machines[0].Status, testserver.Complete)
+	})
 }
 
 func TestNew_stateDirThatCannotBeMade(t *testing.T) {

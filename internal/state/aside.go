@@ -15,21 +15,19 @@ const (
 	maxAside  = 10 // of the newest; a disk that damages the journal again and again is not to be filled as well
 )
 
-// setAside renames a file that cannot be used, so that it can be looked at, and work goes on without it.
-func (s *store) setAside(cause error) error {
-	name, err := unusedName(s.path + asideMark + time.Now().UTC().Format("20060102T150405.000"))
+// setAside renames a file that cannot be used, so that it can be looked at, and returns its new name; "" where it is gone.
+func (s *store) setAside() (name string, err error) {
+	path, err := unusedName(s.path + asideMark + time.Now().UTC().Format("20060102T150405.000"))
 	if err != nil {
-		return err
+		return "", err
 	}
-	switch err := os.Rename(s.path, name); {
+	switch err := os.Rename(s.path, path); {
 	case errors.Is(err, fs.ErrNotExist):
-		s.log.Warn("journal is gone, starting afresh", "path", s.path, "cause", cause)
-		return nil
+		return "", nil
 	case err != nil:
-		return fmt.Errorf("set journal aside: %w", err)
+		return "", fmt.Errorf("set journal aside: %w", err)
 	}
-	s.log.Warn("journal set aside, starting afresh from the server's copy", "path", s.path, "set_aside", filepath.Base(name), "cause", cause)
-	return errors.Join(s.dropOldest(), syncDir(filepath.Dir(s.path)))
+	return filepath.Base(path), errors.Join(s.dropOldest(), syncDir(filepath.Dir(s.path)))
 }
 
 // unusedName appends a number to name if there is such a file already.

@@ -3,12 +3,14 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/nebraska/omahaclient/internal/durable"
 )
@@ -16,14 +18,16 @@ import (
 const lockName = "lock"
 
 // ErrLocked is returned by Open for a directory that another process (or Dir) uses.
-var ErrLocked = errors.New("state directory is in use by another process")
+var ErrLocked = errors.New("state directory is in use by another process, or by another Client of this program: " +
+	"close it, or choose another directory by WithStateDir")
 
 // Dir is an open state directory. It belongs to this process until Close.
 type Dir struct {
 	Path      string
 	MachineID string
 	Journal   *Journal
-	lock      *os.File
+	lock      *os.File // while the Journal is open, whoever writes it may replace this
+	host      *string  // what the machine id's file says of the host; nil if the id is not kept here
 }
 
 // Resolve returns the directory that a client keeps its state in: explicit; else the first entry of $STATE_DIRECTORY
@@ -69,22 +73,34 @@ func openDir(path, machineID, host string, log *slog.Logger) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	d := &Dir{Path: path, MachineID: machineID, lock: lock}
 	if machineID == "" {
-		if machineID, err = keptMachineID(path, host, log); err != nil {
-			return nil, errors.Join(err, lock.Close())
+		d.host = new(string)
+		if d.MachineID, *d.host, err = keptMachineID(path, host, log); err != nil {
+			return nil, errors.Join(advise(err), lock.Close())
 		}
 	}
-	s, apps, err := openStore(filepath.Join(path, journalFile), machineID, log)
+	s, apps, err := openStore(filepath.Join(path, journalFile), d.MachineID, log)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(advise(err), lock.Close())
 	}
-	return &Dir{Path: path, MachineID: machineID, Journal: newJournal(s, apps), lock: lock}, nil
+	s.beside = d.restore
+	d.Journal = newJournal(s, apps)
+	return d, nil
+}
+
+// advise adds to an error what can be done about it.
+func advise(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%w: let this program's user write there, or choose another directory by WithStateDir", err)
+	}
+	return err
 }
 
 func takeLock(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock state directory: %w", err)
+		return nil, fmt.Errorf("lock state directory: %w", advise(err))
 	}
 	if err := lockFile(f); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -104,7 +120,7 @@ func (d *Dir) Close() error {
 // change what is in it, and so what this program installs, whatever its mode.
 func makeDir(path string) error {
 	if err := durable.MkdirAll(path); err != nil {
-		return err
+		return advise(err)
 	}
 	info, err := os.Stat(path)
 	if err == nil {
@@ -119,7 +135,7 @@ func makeDir(path string) error {
 		return err
 	case ours:
 		if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
-			return fmt.Errorf("make it private: %w: name a directory below it", err)
+			return fmt.Errorf("make it private: %w: name a directory below it by WithStateDir", err)
 		}
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("others may write to %s (mode %v), and it holds files of theirs: name a directory of this program alone", path, info.Mode().Perm())

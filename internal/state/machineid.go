@@ -17,17 +17,16 @@ import (
 
 const machineIDFile = "machine-id"
 
-// keptMachineID returns the id that the directory keeps, making one where there is none. The file's second line is host,
-// a hash of the host's own /etc/machine-id: on a cloned disk it differs, and the clone gets an id of its own, since two
-// machines with one id would free and finish each other's updates on the server.
-func keptMachineID(dir, host string, log *slog.Logger) (string, error) {
+// keptMachineID returns the id that the directory keeps, making one where there is none, and the file's second line. That is host, a hash
+// of the host's own /etc/machine-id: on a cloned disk it differs, and the clone gets an id of its own, since two machines with one id would
+// free and finish each other's updates on the server.
+func keptMachineID(dir, host string, log *slog.Logger) (id, hash string, err error) {
 	path := filepath.Join(dir, machineIDFile)
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read machine id: %w", err)
+		return "", "", fmt.Errorf("read machine id: %w", err)
 	}
-	id, hash, _ := strings.Cut(string(content), "\n")
-	id, hash = strings.TrimSpace(id), strings.TrimSpace(hash)
+	id, hash = parseMachineID(content)
 	switch {
 	case err != nil:
 		id = ""
@@ -38,15 +37,24 @@ func keptMachineID(dir, host string, log *slog.Logger) (string, error) {
 		log.Warn("machine id file comes from another machine (a cloned disk), making a new id", "path", path)
 		id = ""
 	case hash != "" || host == "":
-		return id, nil
+		return id, hash, nil
 	}
 	if id == "" {
 		id = newUUID()
 	}
-	if err := writeDurably(path, []byte(id+"\n"+host+"\n")); err != nil {
-		return "", fmt.Errorf("write machine id: %w", err)
+	return id, host, writeMachineID(path, id, host)
+}
+
+func parseMachineID(content []byte) (id, hash string) {
+	id, hash, _ = strings.Cut(string(content), "\n")
+	return strings.TrimSpace(id), strings.TrimSpace(hash)
+}
+
+func writeMachineID(path, id, hash string) error {
+	if err := writeDurably(path, []byte(id+"\n"+hash+"\n")); err != nil {
+		return fmt.Errorf("write machine id: %w", err)
 	}
-	return id, nil
+	return nil
 }
 
 // hostHash is a hash of the host's machine id, which itself is not to be passed on (machine-id(5)); "" if it has none.

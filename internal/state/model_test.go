@@ -191,9 +191,12 @@ func (m *model) damage(t *rapid.T) {
 	}
 	m.now = m.now.Add(time.Hour)
 	path := filepath.Join(m.dir, "journal.db")
-	if rapid.Bool().Draw(t, "delete") {
+	switch rapid.SampledFrom([]string{"delete", "delete all", "cut off"}).Draw(t, "damage") {
+	case "delete":
 		must(t, os.Remove(path))
-	} else {
+	case "delete all":
+		must(t, os.RemoveAll(m.dir))
+	default:
 		must(t, os.Truncate(path, int64(rapid.IntRange(0, 3*os.Getpagesize()-1).Draw(t, "size"))))
 	}
 	a := deepCopy(m.get(appA))

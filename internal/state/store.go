@@ -30,6 +30,7 @@ var (
 	errBroken  = errors.New("journal file is damaged")
 	errForeign = errors.New("journal file belongs to something else")
 	errPanic   = errors.New("panic")
+	errOther   = errors.New("another file was put in its place: restart the program")
 )
 
 // store is the journal's file: bbolt with a bucket for the file itself and one for the apps. It is not safe for
@@ -39,9 +40,10 @@ type store struct {
 	machine string // the machine id that the file is written for
 	log     *slog.Logger
 	total   total
-	db      *bolt.DB // nil when the file cannot be used any more
-	file    *os.File // db's own
-	mark    mark     // of file
+	db      *bolt.DB     // nil when the file cannot be used any more
+	file    *os.File     // db's own
+	mark    mark         // of file
+	beside  func() error // puts back what stands beside the file; nil for nothing
 }
 
 // openStore opens machine's journal and returns the records in it. A file that is damaged or somebody else's is set aside.
@@ -54,7 +56,10 @@ func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App,
 	}
 	if errors.Is(err, errBroken) || errors.Is(err, errForeign) {
 		apps, s.total = nil, total{}
-		if err = s.setAside(err); err == nil {
+		cause := err
+		var name string
+		if name, err = s.setAside(); err == nil {
+			log.Warn("journal set aside, starting afresh from the server's copy", "path", path, "set_aside", name, "cause", cause)
 			err = s.open()
 		}
 	}
@@ -175,7 +180,7 @@ func (s *store) put(values map[string][]byte) error {
 	case errors.Is(err, fs.ErrNotExist):
 		err = broken("it was deleted")
 	case err == nil && !now.is(s.mark):
-		return errors.New("another file was put in its place: restart the program")
+		return errOther
 	case err == nil:
 		err = s.update(values, func(tx *bolt.Tx) error {
 			if size < tx.Size() {
@@ -230,11 +235,16 @@ func putAll(b *bolt.Bucket, values map[string][]byte) error {
 // rebuild puts a new file with these records in the place of one that broke under our hands. The old one stays until the
 // new one is complete.
 func (s *store) rebuild(values map[string][]byte, cause error) error {
+	if s.beside != nil {
+		if err := s.beside(); err != nil {
+			return err
+		}
+	}
+	if now, _, err := look(s.path); err == nil && !now.is(s.mark) {
+		return errOther
+	}
 	fresh := &store{path: s.path + ".new", machine: s.machine, log: s.log}
 	if err := os.Remove(fresh.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return err
 	}
 	if err := fresh.open(); err != nil {
@@ -243,13 +253,19 @@ func (s *store) rebuild(values map[string][]byte, cause error) error {
 	if err := errors.Join(fresh.initialize(values), fresh.close()); err != nil {
 		return errors.Join(err, os.Remove(fresh.path))
 	}
-	if err := s.setAside(cause); err != nil {
+	name, err := s.setAside()
+	if err != nil {
 		return err
 	}
+	s.log.Warn("journal broke while it was open, writing what it held again from memory", "path", s.path, "set_aside", name, "cause", cause)
 	if err := os.Rename(fresh.path, s.path); err != nil {
 		return err
 	}
-	s.total = fresh.total
+	mark, _, err := look(s.path)
+	if err != nil {
+		return err
+	}
+	s.mark, s.total = mark, fresh.total
 	return errors.Join(syncDir(filepath.Dir(s.path)), s.open())
 }
 
