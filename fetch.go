@@ -199,6 +199,12 @@ func known(list []fetcher.Source, journal json.RawMessage) {
 
 func mediaTypeIs(s fetcher.Source, base string) bool { return fetcher.BaseType(s.MediaType) == base }
 
+// longestFetch is for how long one payload keeps a worker. What has come by then is kept, and the next attempt goes on from there: a host
+// that just keeps above the floor rate holds up other apps no longer than this.
+const longestFetch = 24 * time.Hour
+
+var errTooLong = fmt.Errorf("%w: not done after %v, the next attempt goes on from there", fetcher.ErrTooSlow, longestFetch)
+
 // fetchOne fetches one payload into a folder of its own. Where another app fetches the very same at this moment, its file
 // is copied, and verified like every other.
 func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetcher.Source, index string, started func()) (fetcher.Payload, error) {
@@ -215,8 +221,13 @@ func (c *Client) fetchOne(ctx context.Context, a *app, u *state.Update, src fetc
 	key := work(src)
 	run := func(ctx context.Context) (fetcher.Payload, error) {
 		started()
+		ctx, cancel := context.WithTimeoutCause(ctx, longestFetch, errTooLong)
+		defer cancel()
 		c.adopt(ctx, key, job.Dir)
 		p, err := c.cfg.fetchers.Fetch(ctx, job)
+		if err != nil && errors.Is(context.Cause(ctx), errTooLong) {
+			err = errTooLong // in plain words, and not as the end of a context
+		}
 		if err == nil {
 			c.remember(key, p.Path) // before those who share the run look for it
 		}

@@ -1,9 +1,12 @@
 package fetcher
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/url"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -79,4 +82,9 @@ func ParseReferrers(content []byte, artifactType string) ([]ocispec.Descriptor, 
 		return nil, err
 	}
 	return newest(list), nil
+}
+
+// CopyVerified copies a blob with this digest.
+func CopyVerified(ctx context.Context, to io.Writer, from io.Reader, sum string) error {
+	return copyVerified(ctx, to, from, digest.Digest(sum))
 }

@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"crypto/sha256"
 
@@ -79,12 +79,15 @@ func (l *layout) giveBack(s *store, digests []digest.Digest) {
 
 // assemble makes the layout hold exactly these blobs, which are in the store and verified, and then its index.json, which says top. As
 // long as a blob is missing or spoilt there is no index.json: a reader sees the whole image or none.
-func (l *layout) assemble(s *store, digests []digest.Digest, top ocispec.Descriptor) error {
+func (l *layout) assemble(ctx context.Context, s *store, digests []digest.Digest, top ocispec.Descriptor) error {
 	var missing []digest.Digest
 	for _, d := range digests {
-		if !l.holds(s, d) {
+		if !l.holds(ctx, s, d) {
 			missing = append(missing, d)
 		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	index, err := indexOf(top)
 	if err != nil {
@@ -98,7 +101,7 @@ func (l *layout) assemble(s *store, digests []digest.Digest, top ocispec.Descrip
 		return fmt.Errorf("remove the old index.json: %w", err)
 	}
 	for _, d := range missing {
-		if err := l.take(s, d); err != nil {
+		if err := l.take(ctx, s, d); err != nil {
 			return fmt.Errorf("put blob %s into the layout: %w", d, err)
 		}
 	}
@@ -122,7 +125,7 @@ func indexOf(top ocispec.Descriptor) ([]byte, error) {
 }
 
 // holds says whether the layout has the blob: as a link to the verified one, or as a copy, which is hashed.
-func (l *layout) holds(s *store, d digest.Digest) bool {
+func (l *layout) holds(ctx context.Context, s *store, d digest.Digest) bool {
 	info, err := l.root.Lstat(blobName(d))
 	if err != nil || !info.Mode().IsRegular() {
 		return false
@@ -135,11 +138,11 @@ func (l *layout) holds(s *store, d digest.Digest) bool {
 		return false
 	}
 	defer f.Close()
-	return copyVerified(io.Discard, f, d) == nil
+	return copyVerified(ctx, io.Discard, f, d) == nil
 }
 
 // take links or copies a blob from the store.
-func (l *layout) take(s *store, d digest.Digest) error {
+func (l *layout) take(ctx context.Context, s *store, d digest.Digest) error {
 	if err := l.root.RemoveAll(blobName(d)); err != nil {
 		return err
 	}
@@ -157,15 +160,15 @@ func (l *layout) take(s *store, d digest.Digest) error {
 	if err != nil {
 		return errors.Join(linkErr, err)
 	}
-	if err := errors.Join(copyVerified(to, from, d), to.Sync(), to.Close()); err != nil {
+	if err := errors.Join(copyVerified(ctx, to, from, d), to.Sync(), to.Close()); err != nil {
 		return errors.Join(linkErr, err, l.root.Remove(temp))
 	}
 	return l.root.Rename(temp, blobName(d))
 }
 
-func copyVerified(to io.Writer, from io.Reader, d digest.Digest) error {
+func copyVerified(ctx context.Context, to io.Writer, from io.Reader, d digest.Digest) error {
 	h := sha256.New()
-	if _, err := io.CopyBuffer(io.MultiWriter(to, h), from, make([]byte, 256<<10)); err != nil {
+	if _, err := io.CopyBuffer(io.MultiWriter(to, h), endingReader{ctx, from}, make([]byte, 256<<10)); err != nil {
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != d.Encoded() {
@@ -174,12 +177,29 @@ func copyVerified(to io.Writer, from io.Reader, d digest.Digest) error {
 	return nil
 }
 
+// endingReader is a file whose reading ends with ctx.
+type endingReader struct {
+	ctx  context.Context //nolint:containedctx // of one copy
+	file io.Reader
+}
+
+func (r endingReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.file.Read(p)
+}
+
 // removeOthers removes blobs of an earlier image, and what a crash left.
 func (l *layout) removeOthers(digests []digest.Digest) error {
+	wanted := make(map[string]bool, len(digests))
+	for _, d := range digests {
+		wanted[d.Encoded()] = true
+	}
 	entries, err := fs.ReadDir(l.root.FS(), blobsDir)
 	errs := []error{err}
 	for _, e := range entries {
-		if !slices.ContainsFunc(digests, func(d digest.Digest) bool { return d.Encoded() == e.Name() }) {
+		if !wanted[e.Name()] {
 			errs = append(errs, l.root.RemoveAll(filepath.Join(filepath.FromSlash(blobsDir), e.Name())))
 		}
 	}

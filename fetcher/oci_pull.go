@@ -123,7 +123,7 @@ func (p *pull) complete(ctx context.Context, all []ocispec.Descriptor) error {
 		if err := p.fetchParts(ctx); err != nil {
 			return err
 		}
-		err := p.layout.assemble(p.store, digests(all), p.chain[0])
+		err := p.layout.assemble(ctx, p.store, digests(all), p.chain[0])
 		if !again || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -275,6 +275,10 @@ func (p *pull) fetchParts(ctx context.Context) error {
 	_ = group.Wait() // they are in errs
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx)) // once, not for each blob
+	}
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if more := len(errs) - maxReasons; more > 0 {
+		errs = append(errs[:maxReasons], fmt.Errorf("%d more blobs failed", more))
 	}
 	return errors.Join(errs...)
 }

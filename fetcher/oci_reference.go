@@ -75,7 +75,7 @@ func shown(s string) string {
 // maxReference is the length of the longest reference, in bytes: a host, a repository, a tag and a digest, each at its longest.
 const maxReference = 1 << 10
 
-// maxReasons is how many of a package's references are named where none of them is one.
+// maxReasons is how many failures of the same kind are told one by one: of references, of blobs.
 const maxReasons = 3
 
 func splitReference(s string) (ref reference, err error) {
