@@ -26,7 +26,7 @@ type StatementOption func(*Statements)
 // release's. From 0 to MaxSequence; default 0, which refuses none.
 func WithMinimumSequence(n uint64) StatementOption { return func(s *Statements) { s.minimum = n } }
 
-// WithLogger tells of changed keys, and of a memory that was damaged. By default, and with nil, nothing is told.
+// WithLogger tells of keys that were changed, or listed and passed over, and of a memory that was damaged. By default, and with nil, nothing is told.
 func WithLogger(log *slog.Logger) StatementOption { return func(s *Statements) { s.log = log } }
 
 // NewStatements trusts the publisher's keys: minisign public keys, each as its line of base64, which begins with RW, or as the
@@ -55,7 +55,8 @@ const maxDocuments = 64
 // Verify implements Verifier: it looks for a statement that one of the trusted keys signed, and that speaks of this very claim.
 //
 // The statement that was verified last comes first, so that a release that is offered again needs no network; then what claim.Signed
-// yields, until one holds. What was verified is on disk when Verify returns: from then on no lower sequence is taken.
+// yields, until one holds. What was verified is on disk when Verify returns: from then on no lower sequence is taken, as long as one of the keys
+// that signed it is trusted.
 //
 // Of several errors the one is returned that came nearest to trust: one of a signed statement (ErrMalformed, ErrMismatch, ErrRollback,
 // ErrExpired) before all. Where there is no such one, and a place could not be looked at, the error wraps that place's and not
