@@ -226,3 +226,17 @@ func TestWedge_countsAsACheck(t *testing.T) {
 		want(t, "last check", a.LastCheck, now)
 	}
 }
+
+// Before Send refused any, an outbox could hold the program's own alone, as many as it takes: our next one still finds room.
+func TestOutbox_fullOfTheProgramsOwn(t *testing.T) {
+	a := &state.App{}
+	for range state.MaxFinalReports {
+		a.LastSeq++
+		a.Outbox = append(a.Outbox, state.Report{Seq: a.LastSeq, Type: 1, Result: 1, At: epoch, User: true})
+	}
+	must(t, a.Sound())
+	must(t, same.do(a))
+	must(t, a.Sound())
+	want(t, "reports", len(a.Outbox), state.MaxFinalReports)
+	want(t, "the newest is ours", a.Outbox[len(a.Outbox)-1].Final(), true)
+}
