@@ -33,6 +33,7 @@ import (
 const (
 	webApp    = "io.example.web"
 	imageType = "application/vnd.oci.image"
+	takes     = 60 * time.Millisecond // that a container needs to end
 )
 
 func init() { children["serving"] = serving } //nolint:gochecknoinits // before TestMain
@@ -65,7 +66,13 @@ func serving(args []string) error {
 		}
 	}
 	engine, err := client.New(client.WithHost(args[0]),
-		client.WithHTTPRequestHook(func(r *http.Request) error { tell(r, "before: "); return nil }),
+		client.WithHTTPRequestHook(func(r *http.Request) error {
+			tell(r, "before: ")
+			if call := callOf(r); strings.HasSuffix(call, "/stop") || strings.HasPrefix(call, "DELETE") {
+				time.AfterFunc(takes/3, func() { tell(r, "during: ") })
+			}
+			return nil
+		}),
 		client.WithHTTPResponseHook(func(r *http.Response) { tell(r.Request, "after: ") }))
 	if err != nil {
 		return err
@@ -102,7 +109,7 @@ func newCrashed(t *testing.T, well bool) *crashed {
 	must(t, w.Start())
 	t.Cleanup(w.Close)
 	w.AddGroup(webApp, "stable", testserver.AnyArch, testserver.Policy{}).Publish(testserver.Release{Version: "2.0.0", Image: "registry.example/web:2"})
-	w.f.looked = heals
+	w.f.looked, w.f.takes = heals, takes
 	w.f.began = func(c *fakeContainer) {
 		if c.Image != "sha256:1" && !well {
 			c.State = &api.State{ExitCode: 3, Status: "exited"}
@@ -155,11 +162,13 @@ func (w *crashed) settled() bool {
 	return i.Status == testserver.Error && i.ErrorCode == 44
 }
 
-// runs reports whether the old or the new container runs, whole.
+// runs reports whether the old or the new container runs, whole, and was not asked to end.
 func (w *crashed) runs() bool {
 	w.f.mu.Lock()
 	defer w.f.mu.Unlock()
-	return slices.ContainsFunc(w.f.containers, func(c *fakeContainer) bool { return c.State.Running && c.Config != nil })
+	return slices.ContainsFunc(w.f.containers, func(c *fakeContainer) bool {
+		return c.State.Running && c.Config != nil && w.f.ending[c] == nil
+	})
 }
 
 // recovers lets one of both containers run again without an offer: by Recover, or by a Serve whose state is lost.
@@ -191,7 +200,11 @@ func (w *crashed) tell(death string) (passed []string, died, down bool) {
 			w.t.Errorf("%q: no container is left", death)
 		}
 		if down = !w.runs(); down {
-			w.recovers()
+			w.recovers() // at once: what was asked to end may go on with that
+			w.f.quiet()
+			if !w.runs() {
+				w.t.Errorf("%q: in the end nothing runs: %q", death, w.f.state())
+			}
 		}
 		w.lives(w.URL(), "", w.settled)
 	}
@@ -255,10 +268,10 @@ func TestCrash_everyCall(t *testing.T) {
 	_ = all.Wait()
 	t.Logf("%d kills; neither ran after %v, until the next start", kills, downs)
 	for _, call := range []string{
-		"POST /images/load", "POST /containers/create web-omahaclient-new", "POST /containers/web/rename web-omahaclient-old",
-		"POST /containers/web-omahaclient-new/rename web", "POST /containers/web-omahaclient-old/stop", "POST /containers/web/start",
-		"DELETE /containers/web-omahaclient-old", "DELETE /containers/web", "POST /containers/web-omahaclient-old/start",
-		"POST /containers/web-omahaclient-old/rename web",
+		"POST /images/load", "POST /containers/create web-omahaclient-new", "POST /containers/#1/rename web-omahaclient-old",
+		"POST /containers/#2/rename web", "POST /containers/#1/stop", "POST /containers/#2/start", "POST /containers/#1/rename web-omahaclient-done",
+		"DELETE /containers/#1", "POST /containers/#2/rename web-omahaclient-new", "DELETE /containers/#2", "POST /containers/#1/start",
+		"POST /containers/#1/rename web",
 	} {
 		for _, when := range []string{"before: ", "after: "} {
 			if hits[when+call] == 0 {
@@ -266,11 +279,15 @@ func TestCrash_everyCall(t *testing.T) {
 			}
 		}
 	}
+	if hits["during: POST /containers/#1/stop"] == 0 {
+		t.Errorf("no child died during the stop; %v", hits)
+	}
 	for point := range downs {
 		if !slices.Contains([]string{
-			"after: POST /containers/web-omahaclient-old/stop", "before: POST /containers/web/start", // one update
-			"after: POST /containers/web/start", "after: DELETE /containers/web", "before: POST /containers/web-omahaclient-old/start", // a release that does not run
-			"before: DELETE /containers/web",
+			"during: POST /containers/#1/stop", "after: POST /containers/#1/stop", "before: POST /containers/#2/start", // one update
+			"after: POST /containers/#2/start", "before: POST /containers/#2/rename web-omahaclient-new", // a release that does not run
+			"after: POST /containers/#2/rename web-omahaclient-new", "before: DELETE /containers/#2", "after: DELETE /containers/#2",
+			"before: POST /containers/#1/start",
 		}, point) {
 			t.Errorf("nothing ran after a death %s", point)
 		}

@@ -1,10 +1,8 @@
 package container_test
 
 import (
-	"archive/tar"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "github.com/moby/docker-image-spec/specs-go/v1"
 	api "github.com/moby/moby/api/types/container"
@@ -37,7 +36,19 @@ type fakeEngine struct {
 	lowest     int                                            // number of containers that ran, at its lowest
 	began      func(c *fakeContainer)                         // after a start; may change the state
 	looked     func(c *fakeContainer)                         // before an inspection
+	takes      time.Duration                                  // that a container needs to end
+	ending     map[*fakeContainer]chan struct{}               // those that were asked to, closed when they have
+	like       engineKind
 }
+
+// engineKind is whose rules an engine has where they differ.
+type engineKind int
+
+const (
+	containerd  engineKind = iota // Docker with containerd's image store
+	graphdriver                   // Docker with its own, which loads no layouts
+	podmanLike
+)
 
 type fakeContainer struct {
 	api.InspectResponse
@@ -58,7 +69,7 @@ type fakeImage struct {
 }
 
 func newFake(t *testing.T, version string) *fakeEngine {
-	f := &fakeEngine{version: version, images: map[string]*fakeImage{}}
+	f := &fakeEngine{version: version, images: map[string]*fakeImage{}, ending: map[*fakeContainer]chan struct{}{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
@@ -74,9 +85,12 @@ func (f *fakeEngine) client(t *testing.T, opts ...client.Opt) *client.Client {
 
 var versioned = regexp.MustCompile(`^/v[0-9.]+`)
 
-// callOf names a request: its method, its path and the name that it gives.
+var identified = regexp.MustCompile(`/containers/db0*([0-9a-f]+)\b`)
+
+// callOf names a request: its method, its path and the name that it gives. Containers that it names by their ids are #1 for
+// the first that there was, and so on.
 func callOf(r *http.Request) string {
-	call := r.Method + " " + versioned.ReplaceAllString(r.URL.Path, "")
+	call := r.Method + " " + identified.ReplaceAllString(versioned.ReplaceAllString(r.URL.Path, ""), "/containers/#$1")
 	if name := r.URL.Query().Get("name"); name != "" {
 		call += " " + name
 	}
@@ -100,6 +114,62 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.route(w, r)
 	f.lowest = min(f.lowest, f.running())
+}
+
+// end ends a container in its time, whether or not somebody waits for it, and returns a channel for that. It takes what
+// another request began to its end.
+func (f *fakeEngine) end(c *fakeContainer) chan struct{} {
+	if ended, ok := f.ending[c]; ok {
+		return ended
+	}
+	ended := make(chan struct{})
+	if !c.State.Running || f.takes == 0 {
+		c.State = &api.State{Status: "exited"}
+		close(ended)
+		return ended
+	}
+	if f.like == podmanLike {
+		c.State = &api.State{Status: "stopping"}
+	}
+	f.ending[c] = ended
+	time.AfterFunc(f.takes, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		c.State = &api.State{Status: "exited", ExitCode: 137}
+		delete(f.ending, c)
+		f.lowest = min(f.lowest, f.running())
+		close(ended)
+	})
+	return ended
+}
+
+// ends waits for the end of a container; for its request's, if that comes before.
+func (f *fakeEngine) ends(r *http.Request, c *fakeContainer) (ended bool) {
+	end := f.end(c)
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	select {
+	case <-end:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+// quiet waits until no container is about to end.
+func (f *fakeEngine) quiet() {
+	for {
+		f.mu.Lock()
+		var end chan struct{}
+		for _, end = range f.ending {
+			break
+		}
+		f.mu.Unlock()
+		if end == nil {
+			return
+		}
+		<-end
+	}
 }
 
 func (f *fakeEngine) refused(w http.ResponseWriter, call string) bool {
@@ -189,7 +259,9 @@ func (f *fakeEngine) container(w http.ResponseWriter, r *http.Request, c *fakeCo
 		}
 		c.Name = "/" + name
 		answer(w, http.StatusNoContent, nil)
-	case verb == "start" && c.State.Running, verb == "stop" && !c.State.Running:
+	case verb == "start" && c.State.Status == "stopping":
+		answer(w, http.StatusInternalServerError, map[string]string{"message": "container state improper"})
+	case verb == "start" && c.State.Running, verb == "stop" && !c.State.Running && c.State.Status != "stopping":
 		answer(w, http.StatusNotModified, nil)
 	case verb == "start":
 		c.State = &api.State{Running: true, Status: "running"}
@@ -201,14 +273,46 @@ func (f *fakeEngine) container(w http.ResponseWriter, r *http.Request, c *fakeCo
 		}
 		answer(w, http.StatusNoContent, nil)
 	case verb == "stop":
-		c.State = &api.State{Status: "exited"}
-		answer(w, http.StatusNoContent, nil)
+		if f.ends(r, c) {
+			answer(w, http.StatusNoContent, nil)
+		}
+	case verb == "update" && f.like == podmanLike: // version 4
+		answer(w, http.StatusNotFound, map[string]string{"message": "Not Found"})
+	case verb == "update":
+		var body struct{ RestartPolicy api.RestartPolicy }
+		json.NewDecoder(r.Body).Decode(&body)
+		c.HostConfig.RestartPolicy = body.RestartPolicy
+		answer(w, http.StatusOK, map[string]any{})
 	case r.Method == http.MethodDelete:
-		f.containers = slices.DeleteFunc(f.containers, func(other *fakeContainer) bool { return other == c })
-		answer(w, http.StatusNoContent, nil)
+		f.remove(w, r, c)
 	default:
 		answer(w, http.StatusNotFound, nil)
 	}
+}
+
+// remove removes a container once it has ended, also when its request has ended before.
+func (f *fakeEngine) remove(w http.ResponseWriter, r *http.Request, c *fakeContainer) {
+	ended := f.end(c)
+	removed := make(chan struct{})
+	go func() { // ends with the container
+		defer close(removed)
+		<-ended
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.forget(c)
+	}()
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	select {
+	case <-removed:
+		answer(w, http.StatusNoContent, nil)
+	case <-r.Context().Done():
+	}
+}
+
+// forget is what docker system prune does, too.
+func (f *fakeEngine) forget(c *fakeContainer) {
+	f.containers = slices.DeleteFunc(f.containers, func(other *fakeContainer) bool { return other == c })
 }
 
 func (f *fakeEngine) list(w http.ResponseWriter) {
@@ -219,61 +323,6 @@ func (f *fakeEngine) list(w http.ResponseWriter) {
 		}
 	}
 	answer(w, http.StatusOK, list)
-}
-
-func (f *fakeEngine) image(w http.ResponseWriter, r *http.Request, name string) {
-	i := f.images[name]
-	for _, other := range f.images {
-		if other.id == name {
-			i = other
-		}
-	}
-	switch {
-	case i == nil:
-		answer(w, http.StatusNotFound, map[string]string{"message": "no such image: " + name})
-	case r.Method == http.MethodDelete:
-		delete(f.images, name)
-		answer(w, http.StatusOK, []any{})
-	default:
-		answer(w, http.StatusOK, map[string]any{"Id": i.id, "Config": i.config})
-	}
-}
-
-// load reads a layout in a tar file.
-func (f *fakeEngine) load(w http.ResponseWriter, r *http.Request) {
-	blobs, index := map[string][]byte{}, []byte(nil)
-	for archive := tar.NewReader(r.Body); ; {
-		h, err := archive.Next()
-		if err != nil {
-			break
-		}
-		content, _ := io.ReadAll(archive)
-		blobs[h.Name] = content
-		if h.Name == "index.json" {
-			index = content
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls = append(f.calls, callOf(r))
-	if f.refused(w, callOf(r)) {
-		return
-	}
-	var list struct {
-		Manifests []struct{ Digest, Annotations any }
-	}
-	var manifest struct{ Config struct{ Digest string } }
-	var config struct{ Config v1.DockerOCIImageConfig }
-	blob := func(digest string) []byte { return blobs["blobs/"+strings.Replace(digest, ":", "/", 1)] }
-	if json.Unmarshal(index, &list) != nil || len(list.Manifests) != 1 {
-		answer(w, http.StatusOK, map[string]string{"error": "no index"})
-		return
-	}
-	json.Unmarshal(blob(fmt.Sprint(list.Manifests[0].Digest)), &manifest)
-	json.Unmarshal(blob(manifest.Config.Digest), &config)
-	name := list.Manifests[0].Annotations.(map[string]any)["io.containerd.image.name"].(string)
-	f.images[name] = &fakeImage{id: manifest.Config.Digest, config: config.Config}
-	answer(w, http.StatusOK, map[string]string{"stream": "Loaded image: " + name})
 }
 
 func (f *fakeEngine) create(w http.ResponseWriter, r *http.Request) {
@@ -356,68 +405,4 @@ func (c *fakeContainer) mount(name, at string) {
 		}
 	}
 	c.Mounts = append(c.Mounts, api.MountPoint{Type: mount.TypeVolume, Name: name, Destination: at, RW: true})
-}
-
-// merge adds an image's defaults to a container's configuration.
-func merge(c *api.Config, image *v1.DockerOCIImageConfig) {
-	for _, v := range image.Env {
-		key, _, _ := strings.Cut(v, "=")
-		if !slices.ContainsFunc(c.Env, func(own string) bool { return strings.HasPrefix(own, key+"=") }) {
-			c.Env = append(c.Env, v)
-		}
-	}
-	c.Labels = added(c.Labels, image.Labels)
-	c.Volumes = added(c.Volumes, image.Volumes)
-	ports := network.PortSet{}
-	for p := range image.ExposedPorts {
-		ports[network.MustParsePort(p)] = struct{}{}
-	}
-	c.ExposedPorts = added(c.ExposedPorts, ports)
-	if len(c.Entrypoint) == 0 {
-		if len(c.Cmd) == 0 {
-			c.Cmd = image.Cmd
-		}
-		if c.Entrypoint == nil {
-			c.Entrypoint = image.Entrypoint
-		}
-	}
-	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
-		c.Entrypoint = nil
-	}
-	for own, of := range map[*string]string{&c.User: image.User, &c.WorkingDir: image.WorkingDir, &c.StopSignal: image.StopSignal} {
-		if *own == "" {
-			*own = of
-		}
-	}
-	mergeHealth(c, image.Healthcheck)
-}
-
-func mergeHealth(c *api.Config, image *api.HealthConfig) {
-	switch {
-	case image == nil:
-	case c.Healthcheck == nil:
-		c.Healthcheck = image
-	default:
-		own := *c.Healthcheck
-		if len(own.Test) == 0 {
-			own.Test = image.Test
-		}
-		if own.Interval == 0 {
-			own.Interval = image.Interval
-		}
-		if own.Timeout == 0 {
-			own.Timeout = image.Timeout
-		}
-		if own.Retries == 0 {
-			own.Retries = image.Retries
-		}
-		c.Healthcheck = &own
-	}
-}
-
-func added[M ~map[K]V, K comparable, V any](own, image M) M {
-	all := M{}
-	maps.Copy(all, image)
-	maps.Copy(all, own)
-	return all
 }

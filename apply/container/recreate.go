@@ -25,7 +25,7 @@ type imageDefaults struct {
 
 // imageConfig returns the defaults of an image; none, where it is gone: then the container keeps all that it has.
 func (e *engine) imageConfig(ctx context.Context, image string) (imageDefaults, error) {
-	r, err := e.ImageInspect(ctx, image)
+	r, err := e.image(ctx, image)
 	if errdefs.IsNotFound(err) || err == nil && r.Config == nil {
 		return imageDefaults{}, nil
 	}
@@ -33,6 +33,14 @@ func (e *engine) imageConfig(ctx context.Context, image string) (imageDefaults, 
 		return imageDefaults{}, err
 	}
 	return imageDefaults{r.Config.ImageConfig, r.Config.Healthcheck}, nil
+}
+
+func (e *engine) image(ctx context.Context, name string) (r client.ImageInspectResult, err error) {
+	err = limited(ctx, e.call, func(ctx context.Context) error {
+		r, err = e.ImageInspect(ctx, name)
+		return err
+	})
+	return r, err
 }
 
 // recreated returns what creates a container like now on another image.
@@ -89,12 +97,6 @@ func config(now *container.InspectResponse, image imageDefaults) *container.Conf
 	c.Volumes = maps.Clone(c.Volumes)
 	maps.DeleteFunc(c.Volumes, func(v string, _ struct{}) bool { _, ok := image.Volumes[v]; return ok })
 	return &c
-}
-
-// madeUp reports whether a name is the one that an engine makes of a container's id.
-func madeUp(c *container.InspectResponse, name string) bool {
-	const short = 12
-	return len(name) >= short && strings.HasPrefix(c.ID, name)
 }
 
 // health returns the settings of a health check that are not its image's; nil for none.

@@ -83,7 +83,7 @@ func (f *fakeEngine) first(asked fakeCreate) *fakeContainer {
 }
 
 func (f *fakeEngine) service(t *testing.T) container.Service {
-	return container.Service{Name: "web", Client: f.client(t), Stays: time.Millisecond, Within: 10 * time.Second}
+	return container.Hasty(container.Service{Name: "web", Client: f.client(t), Stays: time.Millisecond, Within: 10 * time.Second, Stop: time.Second})
 }
 
 // heals lets containers get healthy once they were looked at.
@@ -296,7 +296,7 @@ func TestService_whateverTheEngineRefuses(t *testing.T) {
 	f.first(fakeCreate{})
 	must(t, f.service(t).Apply(t.Context(), offer(layout(t, imageOf("2")), "2")))
 	calls := slices.Clone(f.calls)
-	if i := slices.Index(calls, "POST /containers/web-omahaclient-old/stop"); calls[i+1] != "POST /containers/web/start" {
+	if i := slices.Index(calls, "POST /containers/#1/stop"); calls[i+1] != "POST /containers/#2/start" {
 		t.Errorf("between stop and start: %q", calls)
 	}
 	for n, call := range calls {
@@ -321,7 +321,7 @@ func TestService_whateverTheEngineRefuses(t *testing.T) {
 				t.Error("no error, and no update")
 			case err != nil && now != old:
 				t.Errorf("the update failed, and stays: %v", err)
-			case err != nil && (n <= slices.Index(calls, "POST /containers/web-omahaclient-new/rename web")) != (code(err) == 5):
+			case err != nil && (n <= slices.Index(calls, "POST /containers/#2/rename web")) != (code(err) == 5):
 				t.Errorf("code %d: %v", code(err), err)
 			case err != nil && !strings.Contains(err.Error(), "no space left"):
 				t.Errorf("error %v", err)
@@ -338,6 +338,10 @@ func TestService_refusesWhatItWouldBreak(t *testing.T) {
 		text  string
 	}{
 		{"removed as it stops", &api.HostConfig{AutoRemove: true}, nil, "--rm"},
+		{"processes of a container that is gone", &api.HostConfig{PidMode: "container:gone"}, nil, "does not run"},
+		{"shared memory of a container that is gone", &api.HostConfig{IpcMode: "container:gone"}, nil, "does not run"},
+		{"processes that another container uses", nil, &api.HostConfig{PidMode: "container:web"}, "would lose it"},
+		{"shared memory that another container uses", nil, &api.HostConfig{IpcMode: "container:db0000000000"}, "would lose it"},
 		{"network of a container that is gone", &api.HostConfig{NetworkMode: "container:gone"}, nil, "does not run"},
 		{"network that another container uses", nil, &api.HostConfig{NetworkMode: "container:web"}, "would lose it"},
 	} {
@@ -356,4 +360,42 @@ func TestService_refusesWhatItWouldBreak(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestService_refusesWhatItWouldNotLeaveAsItWas(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		state api.State
+		text  string
+	}{
+		{"stopped by its owner", api.State{Status: "exited"}, "start it first"},
+		{"never started", api.State{Status: "created"}, "start it first"},
+		{"paused", api.State{Status: "paused", Running: true, Paused: true}, "unpause"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFake(t, "1.44")
+			old := f.first(fakeCreate{})
+			old.State = &tc.state
+			err := f.service(t).Apply(t.Context(), offer(layout(t, imageOf("2")), "2"))
+			if code(err) != 5 || !strings.Contains(fmt.Sprint(err), tc.text) {
+				t.Errorf("error %v, code %d", err, code(err))
+			}
+			if len(f.containers) != 1 || f.find("web") != old || *old.State != tc.state {
+				t.Errorf("there are %q", f.state())
+			}
+		})
+	}
+}
+
+// A container's id leads to it as its name does, but is none.
+func TestService_refusesAnID(t *testing.T) {
+	f := newFake(t, "1.44")
+	old := f.first(fakeCreate{})
+	s := f.service(t)
+	s.Name = old.ID
+	err := s.Apply(t.Context(), offer(layout(t, imageOf("2")), "2"))
+	if code(err) != 5 || !strings.Contains(fmt.Sprint(err), "the id of container web") {
+		t.Errorf("error %v, code %d", err, code(err))
+	}
+	f.alone(t, old)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -29,37 +30,47 @@ import (
 // starts and gets its name back, and has to get healthy, too; the update fails with code 44, and with both errors where the
 // old one does not. What fails before the old one is stopped has code 5: a full disk, for one.
 //
-// Refused, with code 5, is the update of a container that was created with --rm (the engine removes it as it stops), of one
-// whose network is another container's that does not run, and of one whose network running containers share: they would
-// lose it. What the engine does not tell cannot be kept: podman says nothing of static addresses.
+// Refused, with code 5, is the update of a container that does not run: the new one would have to be started to prove itself,
+// against the will of whoever stopped it. Start it, and the next offer is applied. Refused is also that of one that was
+// created with --rm (the engine removes it as it stops), of one whose network, processes or shared memory are those of
+// another container that does not run, and of one of which running containers use these: they would lose it. What the
+// engine does not tell cannot be kept: podman says nothing of static addresses.
+//
+// Each call of the engine has a time limit. An engine that does not answer while the new container gets healthy, such as one
+// that is restarted itself, is no verdict before Within is over. A rollback tries again what fails, for two minutes beyond
+// the container's own time to stop. An old container that somebody has removed meanwhile (docker system prune does) is
+// made again from its configuration for that, unless its image is gone, too: then the new one stays.
 //
 // # Crashes
 //
-// At every step one of both containers is there, whole, with all its configuration; and one of them runs, but for the
-// moment between the stop of the old one and the start of the new one (or, in a rollback, the removal of the new one and the
-// start of the old one). Killed, or without power, within it neither runs; before all else, the next start of Serve
-// starts the old one again (see Recover). Killed before it: the old one goes on. Killed after it: the new one runs. The
-// offer comes again, and its Apply goes on from there; where none comes, Serve waits for the new one's health and then
-// removes the old one, or puts it back.
+// At every step one of both containers is there, whole, with all its configuration; and one of them runs, but for the time
+// from when the old one ends to when the new one has started (or, in a rollback, from the removal of the new one to the
+// start of the old one). Killed, or without power, within that time neither runs; before all else, the next start of Serve
+// starts the old one again (see Recover). Killed after it: the new one runs. Killed before it, the old one goes on; but once
+// the new one has its name, the engine may have been asked to stop it, and stops it after the death of who asked, too.
+// Recover cannot tell: it waits for that stop, which it asks for itself, and starts the old one again. The offer comes again,
+// and its Apply goes on from there; where none comes, Serve waits for the new one's health and then removes the old one, or
+// puts it back. A new one that has proved itself stays: the old one is called NAME-omahaclient-done from then on, until it
+// is removed.
 //
-// Restart policies do not shorten that moment: an engine restarts nothing that was stopped by its API, until it is started
-// itself. Then it starts what has the policy "always", the kept container, too; Recover stops that again.
+// Somebody who removes stopped containers right after such a death may remove both: what is in memory is lost, and nothing
+// knows their configuration any more.
+//
+// Restart policies do not shorten that time: an engine restarts nothing that was stopped by its API, until it is started
+// itself. So that it does not start both then, the kept container has the restart policy "no" as long as the new one runs;
+// where the engine cannot change policies (podman before version 5), Recover stops what was started beside the new one.
 type Service struct {
-	Name    string         // of the container
+	Name    string         // of the container, not its id
 	Payload string         // name of the payload; "": the first one
 	Client  *client.Client // nil: as the environment says (DOCKER_HOST, …)
 	Probe   apply.Probe    // asked once the container is healthy; nil: nothing more
-	Within  time.Duration  // for getting healthy, and at the start of Serve for the engine to answer; 0: 2 minutes
+	Within  time.Duration  // for starting and getting healthy; 0: 2 minutes, or what its health check takes for a verdict, if that is longer
 	Stays   time.Duration  // that a container without a health check has to run; 0: 10 seconds
 	Stop    time.Duration  // for the old container to end before it is killed; 0: as it is configured
-}
+	Logger  *slog.Logger   // of what Restore has to try again; nil: discard
 
-const (
-	oldSuffix    = "-omahaclient-old"
-	newSuffix    = "-omahaclient-new"
-	labelDigest  = "omahaclient.digest" // of the image's manifest
-	rollBackTime = 2 * time.Minute
-)
+	times *times // of tests; nil: defaultTimes
+}
 
 // Apply puts the offer's image in the container's place.
 func (s Service) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error {
@@ -75,31 +86,22 @@ func (s Service) Apply(ctx context.Context, offer omahaclient.UpdateOffer) error
 		return refused(fmt.Errorf("update container %s: %w", s.Name, err))
 	}
 	defer done()
-	going, err := e.settle(ctx, payload.Digest)
+	u, err := e.settle(ctx, payload.Digest)
 	if err != nil {
 		return refused(fmt.Errorf("update container %s: settle what was interrupted: %w", s.Name, err))
 	}
-	if !going {
-		if err := e.prepare(ctx, payload, offer.Version); err != nil {
+	if u == nil {
+		if u, err = e.prepare(ctx, payload, offer.Version); err != nil {
 			return refused(fmt.Errorf("update container %s: %w", s.Name, err))
 		}
-		if err := e.exchange(ctx); err != nil {
-			return e.rollBack(ctx, err, omaha.ExitPostInstall)
-		}
 	}
-	if err := e.swap(ctx); err != nil {
-		return e.rollBack(ctx, err, omaha.ExitRolledBack)
-	}
-	if err := s.healthy(ctx, e, theNew); err != nil {
-		return e.rollBack(ctx, err, omaha.ExitRolledBack)
-	}
-	_ = e.retire(ctx, e.old()) // where that fails, the next start of Serve does it: the new one runs and is well
-	return nil
+	return u.apply(ctx)
 }
 
-// Recover makes sure that the container runs, where a crash in the middle of an update left it stopped: on the old image,
-// or, if that runs, on the new one. It judges neither, sends nothing, and does nothing where no update was interrupted.
-// Serve calls it at its start; a program that does not use Serve calls it before it asks for updates. Not beside an Apply.
+// Recover makes sure that the container runs, where a crash in the middle of an update left it stopped, or about to stop: on
+// the old image, or, if that runs, on the new one. It judges neither, sends nothing, and does nothing where no update was
+// interrupted. It waits for a stop that is under way, and tries for two minutes more. Serve calls it at its start; a program
+// that does not use Serve calls it before it asks for updates. Not beside an Apply.
 func (s Service) Recover(ctx context.Context) error {
 	e, done, err := s.engine()
 	if err != nil {
@@ -112,16 +114,23 @@ func (s Service) Recover(ctx context.Context) error {
 	return nil
 }
 
-// Restore recovers, as soon as the engine answers. Where no offer goes on with what was interrupted, it ends that.
+// Restore recovers. It tries until that succeeds or ctx ends, as an engine may take its time to boot; no offer is applied
+// before. Where no offer goes on with what was interrupted, it ends that.
 func (s Service) Restore(ctx context.Context, c *omahaclient.Client, appID string) error {
-	limited, cancel := context.WithTimeout(ctx, orDefault(s.Within, healthTime))
-	defer cancel()
-	for {
-		err := s.Recover(limited)
+	e, done, err := s.engine()
+	if err != nil {
+		return err
+	}
+	defer done()
+	for wait := e.pause; ; wait = min(2*wait, maxPause) {
+		err := s.Recover(ctx)
 		if err == nil {
 			break
 		}
-		if pause(limited, recoverPause) != nil {
+		if s.Logger != nil {
+			s.Logger.Warn("container not recovered yet, trying again", "container", s.Name, "error", err)
+		}
+		if pause(ctx, wait) != nil {
 			return err
 		}
 	}
@@ -131,26 +140,25 @@ func (s Service) Restore(ctx context.Context, c *omahaclient.Client, appID strin
 			return nil // its Apply goes on
 		}
 	}
-	e, done, err := s.engine()
-	if err != nil {
-		return err
-	}
-	defer done()
 	_, err = e.settle(ctx, "")
 	return err
 }
 
-const recoverPause = time.Second
+const maxPause = 30 * time.Second // between two tries of Restore
 
 func (s Service) engine() (*engine, func(), error) {
+	t := defaultTimes()
+	if s.times != nil {
+		t = *s.times
+	}
 	if s.Client != nil {
-		return &engine{s.Client, s}, func() {}, nil
+		return &engine{s.Client, t, s}, func() {}, nil
 	}
 	c, err := client.New(client.FromEnv)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to the engine: %w", err)
 	}
-	return &engine{c, s}, func() { _ = c.Close() }, nil // only read from
+	return &engine{c, t, s}, func() { _ = c.Close() }, nil // only read from
 }
 
 func (s Service) pick(payloads []fetcher.Payload) (fetcher.Payload, error) {
@@ -162,22 +170,4 @@ func (s Service) pick(payloads []fetcher.Payload) (fetcher.Payload, error) {
 	return fetcher.Payload{}, fmt.Errorf("the offer has no payload %q", s.Payload)
 }
 
-// healthy waits until the container that has the service's name is.
-func (s Service) healthy(ctx context.Context, e *engine, which string) error {
-	if err := e.wait(ctx, which); err != nil {
-		return err
-	}
-	if s.Probe == nil {
-		return nil
-	}
-	return s.Probe.Probe(ctx)
-}
-
 func refused(err error) error { return omahaclient.WithCode(err, omaha.ExitPostInstall) }
-
-func orDefault(d, def time.Duration) time.Duration {
-	if d <= 0 {
-		return def
-	}
-	return d
-}

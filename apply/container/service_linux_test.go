@@ -34,10 +34,16 @@ import (
 func init() { children["apply"] = child } //nolint:gochecknoinits // before TestMain
 
 // child applies one image. Its arguments are the engine's address, the image's layout, digest and version, the folder of
-// the container's socket, and the number of the engine's change after which it dies.
+// the container's socket, and the number of the engine's change after which it dies; "stop": while the old one stops.
 func child(args []string) error {
 	calls := 0
-	c, err := client.New(client.WithHost(args[0]), client.WithHTTPResponseHook(func(r *http.Response) {
+	dies := func(r *http.Request) error {
+		if args[5] == "stop" && strings.HasSuffix(r.URL.Path, "/stop") {
+			time.AfterFunc(time.Second/2, func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) })
+		}
+		return nil
+	}
+	c, err := client.New(client.WithHost(args[0]), client.WithHTTPRequestHook(dies), client.WithHTTPResponseHook(func(r *http.Response) {
 		if r.Request.Method == http.MethodGet || r.Request.Method == http.MethodHead {
 			return
 		}
@@ -54,7 +60,7 @@ func child(args []string) error {
 }
 
 func service(c *client.Client, p apply.Probe) container.Service {
-	return container.Service{Name: "web", Client: c, Probe: p, Stays: 10 * time.Millisecond, Stop: time.Second}
+	return container.Service{Name: "web", Client: c, Probe: p, Stays: 10 * time.Millisecond, Stop: 2 * time.Second}
 }
 
 // podman starts a podman of this test's own and returns its address.
@@ -242,7 +248,7 @@ func answers(data, version string) apply.Probe {
 
 func only(t *testing.T, c *client.Client) *api.InspectResponse {
 	t.Helper()
-	for _, name := range []string{"web-omahaclient-old", "web-omahaclient-new"} {
+	for _, name := range []string{"web-omahaclient-old", "web-omahaclient-new", "web-omahaclient-done"} {
 		if _, err := c.ContainerInspect(t.Context(), name, client.ContainerInspectOptions{}); !errdefs.IsNotFound(err) {
 			t.Errorf("container %s is left: %v", name, err)
 		}
@@ -299,6 +305,33 @@ func TestService(t *testing.T) {
 	if code(err) != 5 || !strings.Contains(fmt.Sprint(err), "no such container") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// The engine goes on with a stop when who asked for it was killed.
+func TestCrash_ServiceWhileTheOldOneStops(t *testing.T) {
+	if !ready(t) {
+		return
+	}
+	address, c := podman(t)
+	web := program(t)
+	data := first(t, c, build(t, web, "1.0.0", "BEHAVIOUR=stay"), "1.0.0")
+	old, second := only(t, c).ID, build(t, web, "2.0.0")
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command(self, address, second.layout, second.digest, "2.0.0", data, "stop")
+	cmd.Env = append(os.Environ(), childEnv+"=apply")
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() >= 0 {
+		t.Fatalf("it was not killed: %v: %s", err, out)
+	}
+	must(t, service(c, nil).Recover(t.Context()))
+	if id := only(t, c).ID; id != old {
+		t.Errorf("container %s; want %s", id, old)
+	}
+	time.Sleep(3 * time.Second) // beyond the end of a stop that is still under way
+	only(t, c)
+	must(t, answers(data, "1.0.0").Probe(t.Context()))
+	must(t, service(c, answers(data, "2.0.0")).Apply(t.Context(), offer(second, "2.0.0")))
+	only(t, c)
 }
 
 func TestCrash_Service(t *testing.T) {

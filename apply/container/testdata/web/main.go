@@ -1,4 +1,5 @@
-// Web is what the tests' images hold: it answers with its version and environment, or crashes.
+// Web is what the tests' images hold: it answers with its version and environment, or crashes, or
+// stays when it is asked to end.
 package main
 
 import (
@@ -24,6 +25,10 @@ func main() {
 		kept, _ := os.ReadFile("/data/kept")
 		fmt.Fprintf(w, "%s %s %s", os.Getenv("VERSION"), os.Getenv("OWN"), kept)
 	}))
+	if os.Getenv("BEHAVIOUR") == "stay" {
+		signal.Ignore(syscall.SIGTERM)
+		select {}
+	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
 	<-end
