@@ -1,50 +1,43 @@
 package omahaclient_test
 
 import (
-	"cmp"
-	"fmt"
+	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/fetcher"
-	"github.com/nebraska/omahaclient/internal/testserver"
 	"github.com/nebraska/omahaclient/omaha"
 )
 
-// Hosts that keep just above the floor rate hold all workers for a day at most, and what came by then is not fetched again.
-func TestWithWorkers_slowHostsHoldThemForADay(t *testing.T) {
+// What never comes to an end holds its worker for a day, and is tried again.
+func TestWithWorkers_endlessFetchHoldsOneForADay(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		const slow, rate = "io.example.slow", 100
-		size := 30 * 3600 * rate // 30 hours
-		var opts []omahaclient.Option
-		for i := range 2 {
-			id := fmt.Sprint(slow, i)
-			w.group(id).Publish(testserver.Release{Version: "2.0.0", Files: []testserver.File{{Name: "app.bin", Content: make([]byte, size+i)}}})
-			opts = append(opts, app(id))
-		}
-		g := w.group(appA)
-		w.Payloads.FailFunc(func(r testserver.FileRequest) testserver.FileFault {
-			if r.Path == fileOf(appA, "2.0.0") {
-				return testserver.FileFault{}
+		w.offering(appA, "2.0.0")
+		g := w.group(appB)
+		fetch := fetchFunc(func(ctx context.Context, job fetcher.Job) (fetcher.Payload, error) {
+			if strings.Contains(job.Source.URLs[0], appA) {
+				<-ctx.Done()
+				return fetcher.Payload{}, ctx.Err()
 			}
-			return testserver.FileFault{Rate: rate}
+			return fetchedFromMemory().Fetch(ctx, job)
 		})
-		c := w.client(append(opts, app(appA), omahaclient.WithWorkers(2))...)
+		c := w.client(app(appA), app(appB), omahaclient.WithWorkers(1), omahaclient.WithFetcher("binary", fetch))
 		s := w.updates(c)
 		s.silent(time.Hour)
-		g.Publish(release(appA, "2.0.0"))
+		g.Publish(release(appB, "2.0.0"))
 		start := time.Now()
-		want(t, "offered", s.next().AppID, appA)
+		want(t, "offered", s.next().AppID, appB)
 		if took := time.Since(start); took > 25*time.Hour {
 			t.Errorf("it took %v", took)
 		}
-		failure := cmp.Or(status(t, c, slow+"0").LastError, status(t, c, slow+"1").LastError)
+		failure := status(t, c, appA).LastError
 		wantFailure(t, failure, "fetch", omaha.ExitTransfer)
 		wantErr(t, failure, fetcher.ErrTooSlow)
-		s.next() // with what came in the first 24 hours
-		if took := time.Since(start); took > 40*time.Hour {
-			t.Errorf("the slow one took %v, as if it had begun anew", took)
+		s.silent(48 * time.Hour)
+		if n := w.Grants(appA); n < 2 {
+			t.Errorf("%d attempts", n)
 		}
 	})
 }
