@@ -178,7 +178,8 @@ func newServer(cfg *config) *omaha.Client {
 }
 
 // Err returns nil while a stream is open and before the first one; afterwards what ended the last stream: the cause of
-// its ctx, ErrClosed, or for a round of UpdatesOnce that ended by itself its failures (nil if there were none).
+// its ctx (of a round of UpdatesOnce joined with the failures that it was waiting to pass), ErrClosed, or for a round that ended by
+// itself its failures (nil if there were none).
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -25,7 +25,8 @@
 // and in plain words why nothing happens.
 //
 // A release that fails is tried once more at the next check, from disk, and then backs off for 1, 2, 4, 8 and 16 days; while
-// it does, the app only tells the server that it is alive. Another version lifts the backoff, and so does CheckNow.
+// it does, the app tells the server that it is alive, and asks at every eighth check only whether there is another version. That
+// one is taken at once. CheckNow lifts the backoff, if a stream is open to take what it finds.
 //
 // # What a version means
 //
@@ -34,12 +35,12 @@
 //
 // # How to stop, and what a restart does
 //
-// End the context given to Updates: the channel is closed once everything that the stream began has ended, and Err says why.
+// End the context given to Updates (leaving the loop is not enough: the stream then waits with its next offer): the channel is closed once everything that the stream began has ended, and Err says why.
 // Then Close the Client. At the next start a download goes on where it stopped, an offer that was not settled is delivered
 // again without a second download (UpdateOffer.Attempt counts), and reports that the server does not have yet are sent.
 //
 // The state directory (WithStateDir) holds a journal of each app's update, the reports on their way, the machine's id, and
-// the fetched payloads. A step of an update is in the journal, synced to disk, before it shows outside; so a program may be
+// the fetched payloads. A step of an update is in the journal, synced to disk, before it is reported or handed over; so a program may be
 // killed at any moment. One Client uses a state directory at a time.
 //
 // # What the server must be set to

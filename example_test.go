@@ -49,7 +49,9 @@ func ExampleClient_UpdatesOnce() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 		defer cancel()
 		for offer := range client.UpdatesOnce(ctx) {
-			offer.Ack(deploy(ctx, offer))
+			if err := deploy(ctx, offer); err == nil || ctx.Err() == nil {
+				offer.Ack(err)
+			} // out of time: the next round offers it again
 		}
 		if err := client.Err(); err != nil {
 			return err
@@ -71,6 +73,7 @@ func ExampleClient_UpdatesOnce() {
 // A program that replaces its own file and starts again. The next start, with the new version in WithApp, reports success.
 func ExampleUpdateOffer_Installed() {
 	var client *omahaclient.Client // from New
+	defer client.Close()           // ends the stream, and delivers the report
 	for offer := range client.Updates(context.Background()) {
 		if err := os.Rename(offer.Payloads[0].Path, os.Args[0]); err != nil {
 			offer.Ack(err)
@@ -94,7 +97,9 @@ func ExampleWithPayloadType() {
 	defer client.Close()
 	for offer := range client.Updates(ctx) {
 		image := offer.Payloads[0] // Path is the layout's directory, Reference the pinned image
-		offer.Ack(exec.CommandContext(ctx, "podman", "pull", "oci:"+image.Path).Run())
+		if err := exec.CommandContext(ctx, "podman", "pull", "oci:"+image.Path).Run(); err == nil || ctx.Err() == nil {
+			offer.Ack(err)
+		}
 	}
 }
 

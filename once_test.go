@@ -1,8 +1,10 @@
 package omahaclient_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,11 +129,12 @@ func TestUpdatesOnce_joinsRefusedReports(t *testing.T) {
 
 func TestUpdatesOnce_outageWaitsForCtx(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		spoil func(*world)
+		name   string
+		spoil  func(*world)
+		reason string
 	}{
-		{"server down", func(w *world) { w.Offline(true) }},
-		{"503", func(w *world) { w.Fail(-1, testserver.StatusFault(http.StatusServiceUnavailable)) }},
+		{"server down", func(w *world) { w.Offline(true) }, "connection refused"},
+		{"503", func(w *world) { w.Fail(-1, testserver.StatusFault(http.StatusServiceUnavailable)) }, "503"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -140,7 +143,26 @@ func TestUpdatesOnce_outageWaitsForCtx(t *testing.T) {
 				s := w.once(w.client(app(appA)))
 				s.silent(5 * time.Hour)
 				s.end(errDone)
-				wantErr(t, s.closed(), errDone)
+				err := s.closed()
+				wantErr(t, err, errDone)
+				if !strings.Contains(err.Error(), tc.reason) {
+					t.Errorf("%v; want it to say what the round was waiting for: %s", err, tc.reason)
+				}
+			})
+			inBubble(t, func(t *testing.T, w *world) { // also where ctx ends before the first contact is given up
+				w.offering(appA, "2.0.0")
+				tc.spoil(w)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				c := w.client(app(appA))
+				for range c.UpdatesOnce(ctx) {
+					t.Error("an offer")
+				}
+				err := c.Err()
+				wantErr(t, err, context.DeadlineExceeded)
+				if !strings.Contains(err.Error(), tc.reason) {
+					t.Errorf("%v; want it to say what the round was waiting for: %s", err, tc.reason)
+				}
 			})
 			inBubble(t, func(t *testing.T, w *world) { // and goes on where it ends before
 				w.offering(appA, "2.0.0")

@@ -17,7 +17,8 @@ import (
 	"github.com/nebraska/omahaclient/trust"
 )
 
-// Option configures a Client. The order of options never matters; where one is given twice, the last one counts.
+// Option configures a Client. Where one is given twice, the last one counts; each WithApp adds an app. Their order shows in Status, and the
+// first app names the state directory, unless WithStateDir does.
 type Option func(*config)
 
 // AppOption configures one app of a Client.

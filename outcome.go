@@ -144,6 +144,9 @@ func (c *Client) fall(ctx context.Context, visits []*visit, err error) {
 	for _, v := range visits {
 		if ended {
 			v.err = context.Cause(ctx)
+			if errors.Is(err, v.err) {
+				v.err = err // says why the attempt before failed, if there was one
+			}
 			continue
 		}
 		v.err = &Error{Op: "check", AppID: v.app.id, Code: omaha.CodeOf(err), Err: err}

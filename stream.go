@@ -22,6 +22,7 @@ type stream struct {
 	asked map[*app]uint64 // what was put into todo last, by the update's number
 	ready []*offer        // to be handed over, oldest first
 	errs  []error         // of a round
+	why   error           // of a contact that the end of ctx cut off
 	over  bool            // its loop has ended: nobody takes what it would be granted now
 }
 
@@ -44,7 +45,8 @@ func (s *stream) want(a *app, u *state.Update) {
 func (c *Client) Updates(ctx context.Context) <-chan UpdateOffer { return c.start(ctx, false) }
 
 // UpdatesOnce does one round for cron jobs, systemd timers and command lines: it checks every app at once and closes when
-// each has answered, its offer is settled and the reports are delivered. Err is then nil, or why some of it failed. What
+// each has answered, its offer is settled and the reports are delivered. Err is then nil, or why some of it failed; after the end of
+// ctx its cause, joined with what the round was waiting for. What
 // holds checks back (a gate, a backoff, a deferral, a delay that the server asked for) does so here too. An outage makes
 // the round wait for ctx.
 func (c *Client) UpdatesOnce(ctx context.Context) <-chan UpdateOffer { return c.start(ctx, true) }
@@ -79,6 +81,9 @@ func (c *Client) serve(ctx context.Context, s *stream) {
 	s.work.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.once && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		err = c.unfinished(s, err)
+	}
 	c.stream, c.lastErr = nil, err
 	for len(c.agenda) > 0 {
 		c.agenda.remove(c.agenda[0])
@@ -335,6 +340,9 @@ func (c *Client) startFetches(ctx context.Context, s *stream) {
 // settleRound notes that an app has had its check in a round. mu is held.
 func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	a, s := v.app, c.stream
+	if s != nil && ended && v.err != nil {
+		s.why = v.err
+	}
 	if s == nil || !s.once || !a.once || ended || !v.check && (!v.turn || v.demanded) {
 		return
 	}
@@ -351,6 +359,20 @@ func (c *Client) settleRound(v *visit, ended bool, now time.Time) {
 	if v.err != nil {
 		s.fail(v.err)
 	}
+}
+
+// unfinished is the error of a round that ctx ended before it was over: the cause, and what the round was waiting for. mu is held.
+func (c *Client) unfinished(s *stream, cause error) error {
+	if errors.Is(s.why, cause) {
+		cause = s.why // and says why the attempt before failed, if there was one
+	}
+	errs := append([]error{cause}, s.errs...)
+	for _, a := range c.apps {
+		if a.failures != nil {
+			errs = append(errs, &Error{Op: "check", AppID: a.id, Code: omaha.CodeOf(a.failures.last), Err: a.failures.last})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // isFinal reports whether a contact failed in a way that trying again soon cannot help.
@@ -409,6 +431,11 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 		return err
 	}
 	if ctx.Err() != nil {
+		for _, v := range visits {
+			if errors.Is(v.err, ctx.Err()) {
+				return v.err
+			}
+		}
 		return context.Cause(ctx)
 	}
 	var errs []error
