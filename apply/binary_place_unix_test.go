@@ -69,7 +69,7 @@ func TestBinary_neverLeavesNothing(t *testing.T) {
 				return apply.Binary{Path: path}.Faulty(killAt("after: place new", 1)).Apply(t.Context(), second)
 			})
 			want(t, "lived", lived, false)
-			for _, what := range strings.Fields(tc.remove) {
+			for what := range strings.FieldsSeq(tc.remove) {
 				must(t, os.Remove(filepath.Join(dir, ".agent.omahaclient-"+what)))
 			}
 			second.Attempt = 2

@@ -30,7 +30,7 @@ func killAt(point string, nth int) func(string) error {
 }
 
 // living calls fn and reports whether it was not killed.
-func living(fn func() error) (err error, lived bool) { //nolint:revive,staticcheck // as fn's, and more
+func living(fn func() error) (err error, lived bool) { //nolint:revive // as fn's, and more
 	defer func() {
 		if v := recover(); v != nil && v != killed {
 			panic(v)

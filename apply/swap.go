@@ -41,11 +41,14 @@ func (x executable) loadSwap() (*swap, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	s := &swap{}
-	if err == nil && (json.Unmarshal(content, s) != nil || len(s.Placed) == 0) {
-		return nil, nil // not by us, who write it whole: it is no word to go by
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	s := &swap{}
+	if json.Unmarshal(content, s) != nil || len(s.Placed) == 0 {
+		return nil, nil //nolint:nilerr // not by us, who write it whole: it is no word to go by
+	}
+	return s, nil
 }
 
 func (x executable) saveSwap(s *swap) error {
