@@ -220,7 +220,11 @@ func TestFleetLock_passesRestoreOn(t *testing.T) {
 		a := restorer{newStep(), make(chan struct{})}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		done := serve(ctx, w.client(app(appA)), apply.FleetLock{URL: "http://lock.example.com", ID: "m1", Applier: a})
-		<-a.restoring
+		select {
+		case <-a.restoring:
+		case <-time.After(time.Minute): // by the bubble's clock
+			t.Error("not restored")
+		}
 		cancel(errDone)
 		wantErr(t, <-done, errDone)
 	})
