@@ -20,13 +20,14 @@
 //
 // # What is reported
 //
-//	1   an error without a code of its own
+//	1   an error without a code of its own; also where the version from before could not be put back, and the new one stays
 //	5   the update was refused before anything was replaced (it is damaged, or does not even start)
-//	44  the update was in place, proved to be bad, and the version from before was put back
+//	44  the update was in place, proved to be bad (or could not be synced), and the version from before was put back
 //
 // # Crashes
 //
 // Each Applier may be killed, or lose its power, at any step. It documents what is on disk then; always that is the old
-// version or the new one, whole. The offer was not settled, so it comes again (UpdateOffer.Attempt counts), and applying
-// it again ends what was begun.
+// version or the new one, whole. At its next start Serve ends what was begun (Restorer): what had not been proved is now, or
+// the version from before is put back. The offer was not settled, so it comes again (UpdateOffer.Attempt counts), unless it
+// was withdrawn meanwhile.
 package apply
