@@ -172,7 +172,7 @@ func (c *Client) fetchAll(ctx context.Context, a *app, u *state.Update) ([]fetch
 	for i, src := range list {
 		p, err := c.fetchOne(ctx, a, u, src, strconv.Itoa(i), started)
 		if err == nil && a.verifier != nil {
-			err = kept(src, p)
+			err = c.kept(ctx, src, p)
 		}
 		if err != nil {
 			return nil, err

@@ -127,7 +127,7 @@ func WithTrustedKeys(keys ...string) AppOption {
 }
 
 // WithMinSequence refuses statements with a lower sequence as a rollback, even if the state directory was lost: compile in that of the
-// release which the program belongs to. It needs WithTrustedKeys. Defaults to 0: any, until one was seen.
+// release which the program belongs to. A build with new keys knows no sequence that only former keys signed. It needs WithTrustedKeys. Defaults to 0: any, until one was seen.
 func WithMinSequence(n uint64) AppOption { return func(a *appConfig) { a.minSequence = n } }
 
 // WithVerifier lets v decide what may be installed, in place of the statements of WithTrustedKeys: package trust/tuf for The
@@ -229,7 +229,8 @@ func WithProgress(fn func(Progress)) Option {
 
 // WithMaxStaleness raises an alarm when an app has for d had no authentic answer from the server (a signed one, with WithCUPKeys), no fresh release
 // index, or has not got a release that the index names: the server does not offer it, or what it offers fails here or is refused. While the program
-// itself waits (a closed gate, an offer or a restart that is pending, Defer, WithMinAge) the last of these raises none. The alarm is in Status and the
+// itself waits (a closed gate, an offer or a restart that is pending, Defer) the last of these raises none; nor does WithMinAge until d and that
+// age have passed, whatever ripens. An older release in an open offer silences it for a newer one, too. The alarm is in Status and the
 // log, and alarm is called, where it is not nil: when it begins and each time another d has passed (by each process anew), and by one
 // goroutine at a time; it must neither block nor call Close. The machine's clock counts, and so does the time in which it was off or asleep. d must
 // cover the rollout of a release to all machines: days rather than hours. Defaults to no alarms.

@@ -3,6 +3,7 @@ package omahaclient_test
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -191,14 +192,27 @@ func (f careless) Fetch(ctx context.Context, job fetcher.Job) (fetcher.Payload, 
 	return f.HTTP.Fetch(ctx, job)
 }
 
+// liar is one that says it brought what it was asked for.
+type liar struct{ careless }
+
+func (f liar) Fetch(ctx context.Context, job fetcher.Job) (fetcher.Payload, error) {
+	p, err := f.careless.Fetch(ctx, job)
+	p.Digest = "sha256:" + hex.EncodeToString(job.Source.SHA256)
+	return p, err
+}
+
 func TestTrustedKeys_fetcherOfTheProgramsOwn(t *testing.T) {
-	w := onSockets(t)
-	p := newPublisher(t)
-	g := w.group(appA)
-	p.releases(w, g, appA, "2.0.0", 7)
-	w.Payloads.Put(fileOf(appA, "2.0.0"), []byte("something else"))
-	w.updates(w.client(p.trusted(appA), quick(), omahaclient.WithFetcher("binary", careless{})))
-	w.wait("the wrong payload is reported", func() bool { return strings.HasPrefix(w.history(appA), "granted, downloading, error 10") })
+	for name, f := range map[string]fetcher.Fetcher{"careless": careless{}, "liar": liar{}} {
+		t.Run(name, func(t *testing.T) {
+			w := onSockets(t)
+			p := newPublisher(t)
+			g := w.group(appA)
+			p.releases(w, g, appA, "2.0.0", 7)
+			w.Payloads.Put(fileOf(appA, "2.0.0"), []byte("something else"))
+			w.updates(w.client(p.trusted(appA), quick(), omahaclient.WithFetcher("binary", f)))
+			w.wait("the wrong payload is reported", func() bool { return strings.HasPrefix(w.history(appA), "granted, downloading, error 10") })
+		})
+	}
 }
 
 // verifier is one of the program's own.
