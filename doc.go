@@ -35,7 +35,8 @@
 //
 // # How to stop, and what a restart does
 //
-// End the context given to Updates (leaving the loop is not enough: the stream then waits with its next offer): the channel is closed once everything that the stream began has ended, and Err says why.
+// End the context given to Updates (leaving the loop is not enough: the stream then waits with its next offer): the channel is
+// closed once everything that the stream began has ended, and Err says why.
 // Then Close the Client. At the next start a download goes on where it stopped, an offer that was not settled is delivered
 // again without a second download (UpdateOffer.Attempt counts), and reports that the server does not have yet are sent.
 //

@@ -256,6 +256,9 @@ func (c *Client) sharesBlobs(payloads []fetcher.Payload) bool {
 	})
 }
 
+// collectPatience is how long an app's contact waits for the shared folder, which another process may hold.
+const collectPatience = 30 * time.Second
+
 // collect removes what payloads shared that are gone.
 func (c *Client) collect() {
 	for mediaType, f := range c.cfg.fetchers {
@@ -264,7 +267,10 @@ func (c *Client) collect() {
 		if !shares || !used {
 			continue
 		}
-		if err := f.Collect(context.Background(), shared); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), collectPatience)
+		err := f.Collect(ctx, shared)
+		cancel()
+		if err != nil {
 			c.cfg.logger.Warn("shared blobs left behind", "media_type", mediaType, "error", err)
 		}
 	}

@@ -127,7 +127,8 @@ func WithTrustedKeys(keys ...string) AppOption {
 }
 
 // WithMinSequence refuses statements with a lower sequence as a rollback, even if the state directory was lost: compile in that of the
-// release which the program belongs to. A build with new keys knows no sequence that only former keys signed. It needs WithTrustedKeys. Defaults to 0: any, until one was seen.
+// release which the program belongs to. A build with new keys knows no sequence that only former keys signed. It needs WithTrustedKeys.
+// Defaults to 0: any, until one was seen.
 func WithMinSequence(n uint64) AppOption { return func(a *appConfig) { a.minSequence = n } }
 
 // WithVerifier lets v decide what may be installed, in place of the statements of WithTrustedKeys: package trust/tuf for The

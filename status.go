@@ -78,6 +78,9 @@ func (c *Client) status(a *app, rec *state.App, now time.Time) AppStatus {
 	case c.stream == nil && s.Reason == "": // what the last answer said is worth more
 		s.Reason = "no stream is open: call Updates"
 	}
+	if c.closing {
+		s.Reason = "the client is closed: the next one on this state directory goes on"
+	}
 	if a.refusal != nil && len(rec.Outbox) > 0 {
 		s.Reason = join(s.Reason, fmt.Sprintf("the server refuses %d reports: %v", len(rec.Outbox), a.refusal))
 	}

@@ -94,6 +94,18 @@ func TestStatus_waitsForAStream(t *testing.T) {
 }
 
 // Why nothing happens now, in plain words, and when the next contact is.
+func TestStatus_afterClose(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		c := w.client(app(appA))
+		w.updates(c).next()
+		must(t, c.Close())
+		if reason := status(t, c, appA).Reason; !strings.HasPrefix(reason, "the client is closed") {
+			t.Errorf("reason %q", reason)
+		}
+	})
+}
+
 func TestStatus_reasonAndNextCheck(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
