@@ -98,6 +98,7 @@ func (c *Client) granted(v *visit, m omaha.Manifest, now time.Time) {
 		return
 	case v.demanded && !c.isOpen(): // the stream has ended since CheckNow asked
 		w.Kind, w.Until, w.Reason = state.WaitDefer, now, "no stream is open to take it"
+		v.late = true
 	case semantic && cmp < 0 && !a.downgrades:
 		w.Reason = fmt.Sprintf("it is lower than the current %s (WithDowngrades would take it)", current)
 	case rec.Wait.Active(now) && rec.Wait.Identity == id && !doubtful(rec.Wait):

@@ -15,6 +15,7 @@ type visit struct {
 	ping     bool  // say that this machine is alive; a check says so too
 	turn     bool  // it is the app's scheduled contact: plan the next one
 	demanded bool  // by CheckNow
+	late     bool  // what it was granted came after the stream's end, and is given back
 	err      error // why the check, or the whole contact, failed
 }
 

@@ -441,9 +441,9 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 	var errs []error
 	for _, v := range visits {
 		errs = append(errs, v.err)
-	}
-	if !c.isOpen() { // what came too late for the stream is given back
-		_ = c.deliver(ctx, apps, true) // or by the next who delivers
+		if v.late {
+			_ = c.deliver(ctx, []*app{v.app}, true) // or by the next who delivers
+		}
 	}
 	return errors.Join(errs...)
 }
