@@ -239,8 +239,15 @@ func TestService_successIsDurable(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "web-omahaclient-old") {
 		t.Errorf("error %v", err)
 	}
-	now := f.find("web")
+	f.mu.Lock() // the last try may still be under way there
 	f.fault = nil
+	f.mu.Unlock()
 	must(t, f.service(t).Apply(t.Context(), offer(i, "2")))
+	f.mu.Lock()
+	now := f.find("web")
+	f.mu.Unlock()
 	f.alone(t, now)
+	if now.Config.Labels["image"] != "2" {
+		t.Errorf("there are %q", f.state())
+	}
 }

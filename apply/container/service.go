@@ -58,7 +58,7 @@ import (
 //
 // Restart policies do not shorten that time: an engine restarts nothing that was stopped by its API, until it is started
 // itself. So that it does not start both then, the kept container has the restart policy "no" as long as the new one runs;
-// where the engine cannot change policies (podman before version 5), Recover stops what was started beside the new one.
+// where the engine cannot change policies (podman 4), Recover stops what was started beside the new one.
 type Service struct {
 	Name    string         // of the container, not its id
 	Payload string         // name of the payload; "": the first one

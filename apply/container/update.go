@@ -140,8 +140,8 @@ func (u *update) stopOld(ctx context.Context) error {
 	return nil
 }
 
-// keepDown keeps the engine from starting the old container when it is started itself. Where that fails (podman before
-// version 5 cannot), Recover stops it again.
+// keepDown keeps the engine from starting the old container when it is started itself. Where that fails (podman 4
+// cannot), Recover stops it again.
 func (u *update) keepDown(ctx context.Context) {
 	if p := policy(u.was); !p.IsNone() {
 		_ = u.restarts(ctx, u.was.ID, container.RestartPolicy{Name: container.RestartPolicyDisabled})
