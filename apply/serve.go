@@ -194,7 +194,7 @@ func (s *serving) resume(appID string, turn turn) {
 	})
 	s.panicked(appID, err)
 	if err != nil && s.streaming.Err() == nil {
-		s.Logger.Error("what a crash left could not be put right", "app_id", appID, "error", err)
+		s.Logger.Error("what a crash left", "app_id", appID, "error", err)
 	}
 	ctx := context.WithValue(s.streaming, resumingKey{}, &resuming{turn, s.Logger})
 	err = safely(func() error { return resume(ctx, s.applier, s.client, appID) })
