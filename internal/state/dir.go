@@ -110,9 +110,8 @@ func takeLock(name string) (*os.File, error) {
 
 // Close writes what is left to be written and releases the directory. It may be called more than once.
 func (d *Dir) Close() error {
-	err := d.Journal.close()
-	_ = d.lock.Close() // nothing was written to it
-	return err
+	defer func() { _ = d.lock.Close() }() // nothing was written to it
+	return d.Journal.close()
 }
 
 // makeDir makes the directory private to its owner, as all below it is. One that others may look into, and that holds

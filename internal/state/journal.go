@@ -39,6 +39,9 @@ type batch struct {
 // ErrClosed is returned by transitions after Close.
 var ErrClosed = errors.New("journal is closed")
 
+// errCutShort is what those are told who wait for a transaction whose writer did not come back.
+var errCutShort = errors.New("cut short by a panic, of the log handler's for one; trying again with the next transaction")
+
 func newJournal(s *store, apps map[string]*App) *Journal {
 	return &Journal{store: s, newest: apps, shown: maps.Clone(apps), unsaved: map[string]bool{}}
 }
@@ -143,16 +146,23 @@ func (j *Journal) open() (b *batch, lead bool) {
 // commit returns when b is written, or could not be.
 func (j *Journal) commit(b *batch, lead bool) error {
 	if lead {
-		j.writer.Lock()
-		j.gather(b)
-		j.take(b)
-		b.err = j.write(b)
-		j.show(b)
-		close(b.done)
-		j.writer.Unlock()
+		j.lead(b)
 	}
 	<-b.done
 	return b.err
+}
+
+// lead writes b for all who wait for it. Whatever ends that, a log handler that panics for one, they are told, and the next
+// transaction writes again what this one may not have written.
+func (j *Journal) lead(b *batch) {
+	j.writer.Lock()
+	defer j.writer.Unlock()
+	defer close(b.done)
+	defer j.show(b)
+	b.err = fmt.Errorf("write journal %s: %w", j.store.path, errCutShort)
+	j.gather(b)
+	j.take(b)
+	b.err = j.write(b)
 }
 
 // gather lets those run first who are about to join b: whoever the transaction before has just set free. Without it,
@@ -256,10 +266,13 @@ func (j *Journal) close() (err error) {
 	}
 	j.closed = true
 	j.mu.Unlock()
+	defer func() {
+		j.writer.Lock()
+		defer j.writer.Unlock()
+		err = errors.Join(err, j.store.close())
+	}()
 	if b != nil {
 		err = j.commit(b, lead)
 	}
-	j.writer.Lock()
-	defer j.writer.Unlock()
-	return errors.Join(err, j.store.close())
+	return err
 }

@@ -23,6 +23,7 @@ const (
 	keyFormat     = "format"
 	keyMachine    = "machine"
 	keyTotal      = "total"
+	freshMark     = ".new"           // of a new file that is to replace one that broke
 	lockPatience  = time.Millisecond // a lock that is taken stays so: its owner is a running program
 )
 
@@ -50,7 +51,7 @@ type store struct {
 // The caller owns the directory.
 func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App, error) {
 	s := &store{path: path, machine: machine, log: log}
-	apps, err := s.read()
+	apps, err := s.load()
 	if err == nil {
 		err = s.open()
 	}
@@ -243,14 +244,8 @@ func (s *store) rebuild(values map[string][]byte, cause error) error {
 	if now, _, err := look(s.path); err == nil && !now.is(s.mark) {
 		return errOther
 	}
-	fresh := &store{path: s.path + ".new", machine: s.machine, log: s.log}
-	if err := os.Remove(fresh.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := fresh.open(); err != nil {
-		return errors.Join(err, os.Remove(fresh.path))
-	}
-	if err := errors.Join(fresh.initialize(values), fresh.close()); err != nil {
+	fresh := &store{path: s.path + freshMark, machine: s.machine, log: s.log}
+	if err := fresh.create(values); err != nil {
 		return errors.Join(err, os.Remove(fresh.path))
 	}
 	name, err := s.setAside()
@@ -267,6 +262,18 @@ func (s *store) rebuild(values map[string][]byte, cause error) error {
 	}
 	s.mark, s.total = mark, fresh.total
 	return errors.Join(syncDir(filepath.Dir(s.path)), s.open())
+}
+
+// create makes a new file with these records, in the place of what an interrupted attempt left.
+func (s *store) create(values map[string][]byte) (err error) {
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }() // after a panic as well: its lock would be in the next one's way
+	return s.initialize(values)
 }
 
 // abandon lets go of a file in which bbolt may hold its own locks for ever: its memory stays mapped.
