@@ -23,7 +23,7 @@ type UpdateOffer struct {
 	CurrentVersion string
 	Version        string
 	Payloads       []fetcher.Payload // in the manifest's order, verified; the files stay at least until the offer is settled
-	Manifest       omaha.Manifest    // as received
+	Manifest       omaha.Manifest    // as received: the server's word, also where a publisher vouched for the Payloads
 	Attempt        int               // how often this version was handed over here, this time included (a crash may count one too many)
 
 	offer *offer

@@ -63,7 +63,7 @@ type CommandInput struct {
 	Attempt        int               `json:"attempt"`
 	StateDir       string            `json:"state_dir"`
 	Payloads       []fetcher.Payload `json:"payloads"` // with Name, MediaType, Path, Size (bytes), Digest, Reference
-	Manifest       omaha.Manifest    `json:"manifest"` // as received
+	Manifest       omaha.Manifest    `json:"manifest"` // as received: the server's word; install from Payloads alone
 }
 
 const commandTime = 10 * time.Minute
