@@ -74,6 +74,7 @@ func (j *Journal) Do(id string, fn func(*App) error) error {
 		changed := a.clone()
 		err := fn(changed)
 		if err == nil {
+			changed.onWallClock()
 			err = changed.sound()
 		}
 		if err != nil && !errors.Is(err, errUnchanged) && !errors.Is(err, ErrTransition) {

@@ -146,6 +146,36 @@ func (a *App) clone() *App {
 	return &c
 }
 
+// onWallClock takes the monotonic clock's reading from every time. That clock stands still while a machine sleeps, and what
+// was noted before a restart has none: with it, a wait would last longer than it does after a restart.
+func (a *App) onWallClock() {
+	times := []*time.Time{&a.LastCheck, &a.NotBefore}
+	if a.Update != nil {
+		times = append(times, &a.Update.At)
+	}
+	if a.Pending != nil {
+		times = append(times, &a.Pending.At)
+	}
+	if a.Wait != nil {
+		times = append(times, &a.Wait.Until)
+	}
+	if a.Last != nil {
+		times = append(times, &a.Last.Report.At)
+	}
+	if a.Seen != nil {
+		times = append(times, &a.Seen.At)
+	}
+	if a.Fresh != nil {
+		times = append(times, &a.Fresh.Answer, &a.Fresh.Head, &a.Fresh.Behind)
+	}
+	for i := range a.Outbox {
+		times = append(times, &a.Outbox[i].At)
+	}
+	for _, t := range times {
+		*t = t.Round(0)
+	}
+}
+
 func clonePtr[T any](p *T) *T {
 	if p == nil {
 		return nil
