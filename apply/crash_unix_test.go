@@ -85,16 +85,16 @@ func crashing(t *testing.T, kind string, content func(version string) []byte, pa
 		dead := make(chan struct{})
 		exited.Go(func() { cmd.Wait(); close(dead) })
 		settled := func() bool { i := w.instance(appA); return i.Status == testserver.Complete && i.Version == release() }
-		ctx, cancel := context.WithTimeout(t.Context(), rand.N(typical)+time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), typical/2+rand.N(typical/2)+time.Millisecond) // before that it only starts
 		err := w.WaitFor(ctx, func(*testserver.Server) bool { return settled() })
 		cancel()
 		cmd.Process.Signal(syscall.SIGKILL)
 		<-dead
 		exited.Wait()
 		if err == nil {
-			typical = (3*typical + 2*time.Since(started)) / 4
+			typical = (typical + time.Since(started)) / 2
 		} else {
-			typical += typical / 20 // a busy machine needs more
+			typical += typical / 10 // a busy machine needs more
 		}
 		now, err := version()
 		if err != nil {
