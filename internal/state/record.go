@@ -89,17 +89,27 @@ type Wait struct {
 	Identity string    `json:"identity"`
 	Channel  *string   `json:"channel,omitempty"` // that offered it; nil where that was not noted yet. The transitions set it
 	Until    time.Time `json:"until,omitzero"`    // zero for a backoff: the next scheduled check; for a refusal: for good
-	Failures int       `json:"failures,omitempty"`
-	Code     int       `json:"code"` // to give an early grant back with
-	Reason   string    `json:"reason,omitempty"`
+	// While the clock is before PutBackFrom, it was put back, and PutBackUntil counts instead of Until. Both zero: it was not.
+	PutBackFrom  time.Time `json:"put_back_from,omitzero"`
+	PutBackUntil time.Time `json:"put_back_until,omitzero"`
+
+	Failures int    `json:"failures,omitempty"`
+	Code     int    `json:"code"` // to give an early grant back with
+	Reason   string `json:"reason,omitempty"`
 }
 
 // Active reports whether checks are still held back at now.
 func (w *Wait) Active(now time.Time) bool {
-	if w == nil {
+	switch {
+	case w == nil:
 		return false
+	case w.Kind == WaitRefused:
+		return true
+	case now.Before(w.PutBackFrom):
+		return now.Before(w.PutBackUntil)
+	default:
+		return now.Before(w.Until)
 	}
-	return w.Kind == WaitRefused || now.Before(w.Until)
 }
 
 // Seen is when a release was first offered.
@@ -157,7 +167,7 @@ func (a *App) onWallClock() {
 		times = append(times, &a.Pending.At)
 	}
 	if a.Wait != nil {
-		times = append(times, &a.Wait.Until)
+		times = append(times, &a.Wait.Until, &a.Wait.PutBackFrom, &a.Wait.PutBackUntil)
 	}
 	if a.Last != nil {
 		times = append(times, &a.Last.Report.At)

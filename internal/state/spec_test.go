@@ -39,6 +39,7 @@ type args struct {
 	burst   int
 	base    string
 	past    time.Time // to which the clock is put back
+	shown   time.Time // by the clock, which may have been put back
 	seqs    []uint64
 }
 
@@ -56,7 +57,7 @@ func (x args) maybe() *state.Wait {
 
 func (x args) update() state.Update {
 	u := update(x.version)
-	u.At, u.Channel = x.now, x.channel
+	u.At, u.Channel = x.shown, x.channel
 	return u
 }
 
@@ -170,7 +171,28 @@ func bookHold(a *state.App, w state.Wait, channel string, now time.Time) {
 }
 
 func bookHeld(a *state.App, now time.Time) bool {
-	return a.Wait != nil && (a.Wait.Kind == state.WaitRefused || a.Wait.Until.After(now))
+	w := a.Wait
+	if w == nil || w.Kind == state.WaitRefused {
+		return w != nil
+	}
+	until := w.Until
+	if w.PutBackFrom.After(now) {
+		until = w.PutBackUntil
+	}
+	return until.After(now)
+}
+
+func bookLapse(w *state.Wait) {
+	w.Kind, w.Until, w.PutBackFrom, w.PutBackUntil = state.WaitBackoff, time.Time{}, time.Time{}, time.Time{}
+}
+
+// bookServed ends a wait that is over by the clock that was put back, and tells whether there was one.
+func bookServed(a *state.App, now time.Time) bool {
+	if a.Wait == nil || !a.Wait.PutBackFrom.After(now) || bookHeld(a, now) {
+		return false
+	}
+	bookLapse(a.Wait)
+	return true
 }
 
 func bookSuccess(a *state.App, version string, r state.Report) outcome {
@@ -217,6 +239,7 @@ var rules = []rule{
 		u.Seq, u.Phase = a.LastSeq, state.Granted
 		a.Update, a.Wedged = &u, false
 		bookRelease(a, x.version)
+		bookServed(a, x.shown)
 		return taken
 	}},
 	{"Start", "gfFo", "progress", func(a *state.App, x args) error { return a.Start(x.of(a), x.report) }, ofUpdate(func(a *state.App, x args) outcome {
@@ -276,7 +299,7 @@ var rules = []rule{
 	}, func(a *state.App, x args) outcome {
 		lifted := a.Wait != nil && (a.Wait.Kind == state.WaitRefused || !a.Wait.Until.IsZero())
 		if lifted {
-			a.Wait.Kind, a.Wait.Until = state.WaitBackoff, time.Time{}
+			bookLapse(a.Wait)
 		}
 		if !lifted && a.Base == x.base {
 			return nothing
@@ -294,10 +317,13 @@ var rules = []rule{
 			a.NotBefore = time.Time{}
 		}
 		if ahead > 0 {
-			a.LastCheck = x.past
-			if a.Wait != nil && !a.Wait.Until.IsZero() {
-				a.Wait.Until = a.Wait.Until.Add(-ahead)
+			if w := a.Wait; w != nil && !w.Until.IsZero() {
+				if !w.PutBackFrom.After(a.LastCheck) {
+					w.PutBackFrom, w.PutBackUntil = a.LastCheck, w.Until
+				}
+				w.PutBackUntil = w.PutBackUntil.Add(-ahead)
 			}
+			a.LastCheck = x.past
 			if a.Seen != nil && a.Seen.At.After(x.past) {
 				a.Seen.At = x.past
 			}
@@ -358,14 +384,15 @@ var rules = []rule{
 		if a.Wait == nil || a.Wait.Kind != state.WaitRefused && a.Wait.Until.IsZero() {
 			return nothing
 		}
-		a.Wait.Kind, a.Wait.Until = state.WaitBackoff, time.Time{}
+		bookLapse(a.Wait)
 		return taken
 	}},
-	{"Checked", "-gfFopr", "", func(a *state.App, x args) error { return a.Checked(x.now) }, func(a *state.App, x args) outcome {
-		switch held := bookHeld(a, x.now); {
-		case held:
-			a.LastCheck = x.now
-		case !a.Wedged:
+	{"Checked", "-gfFopr", "", func(a *state.App, x args) error { return a.Checked(x.shown) }, func(a *state.App, x args) outcome {
+		held := bookHeld(a, x.shown)
+		if held {
+			a.LastCheck = x.shown
+		}
+		if !bookServed(a, x.shown) && !held && !a.Wedged {
 			return nothing
 		}
 		a.Wedged = false
@@ -468,6 +495,7 @@ func drawArgs(t *rapid.T, r rule, a *state.App, now time.Time) args {
 		past:    now.Add(-time.Duration(rapid.IntRange(0, 20).Draw(t, "hours put back")) * time.Hour),
 		burst:   rapid.SampledFrom([]int{1, 1, 1, 10, 40, 60}).Draw(t, "burst"),
 	}
+	x.shown = rapid.SampledFrom([]time.Time{x.now, x.past}).Draw(t, "clock")
 	x.report.Channel = x.channel
 	if a.Update != nil && rapid.IntRange(0, 3).Draw(t, "any release") > 0 {
 		x.version = a.Update.Version

@@ -47,6 +47,9 @@ func (a *App) Grant(u Update) error {
 	a.Update = &u
 	a.Wedged = false
 	a.consider(u.Version, u.Identity)
+	if a.Wait.served(u.At) {
+		a.Wait.lapse()
+	}
 	return nil
 }
 
@@ -272,46 +275,27 @@ func (a *App) Lift() error {
 	if a.Wait == nil || (a.Wait.Kind != WaitRefused && a.Wait.Until.IsZero()) {
 		return errUnchanged
 	}
-	w := *a.Wait
-	w.Kind, w.Until = WaitBackoff, time.Time{}
-	a.Wait = &w
+	a.Wait.lapse()
 	return nil
 }
 
-// Checked notes a check that changed nothing else. It is written only while checks are held back.
+// lapse leaves nothing of w but what counts if its release fails again.
+func (w *Wait) lapse() {
+	w.Kind, w.Until, w.PutBackFrom, w.PutBackUntil = WaitBackoff, time.Time{}, time.Time{}, time.Time{}
+}
+
+// Checked notes a check that changed nothing else. It is written only where that matters to what comes later.
 func (a *App) Checked(now time.Time) error {
-	held := a.Wait.Active(now)
-	if !a.Wedged && !held {
+	held, served := a.Wait.Active(now), a.Wait.served(now)
+	if !a.Wedged && !held && !served {
 		return errUnchanged
 	}
 	a.Wedged = false
 	if held {
 		a.LastCheck = now
 	}
-	return nil
-}
-
-// maxDelay is the longest that a server may ask for.
-const maxDelay = 24 * time.Hour
-
-// PutBack corrects times that lie ahead of now: the clock was put back since they were noted. What was to last for a while
-// lasts as long from now on.
-func (a *App) PutBack(now time.Time) error {
-	ahead := a.LastCheck.Sub(now)
-	if ahead <= time.Hour && a.NotBefore.Sub(now) <= maxDelay {
-		return errUnchanged
-	}
-	if a.NotBefore.Sub(now) > maxDelay {
-		a.NotBefore = time.Time{}
-	}
-	if ahead > 0 {
-		a.LastCheck = now
-		if a.Wait != nil && !a.Wait.Until.IsZero() {
-			a.Wait.Until = a.Wait.Until.Add(-ahead)
-		}
-		if a.Seen != nil && a.Seen.At.After(now) {
-			a.Seen.At = now
-		}
+	if served {
+		a.Wait.lapse()
 	}
 	return nil
 }
