@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 const (
@@ -47,7 +48,7 @@ func (a *App) Delivered(seqs ...uint64) error {
 }
 
 // Wedge notes that the server believes in an update that nothing here explains, and decides what to tell it: the last
-// verdict again, until it has been sent again maxResends times; without one, free at the second sighting in a row. A
+// verdict again, until it has been sent again maxResends times with no other answer for long; without one, free at the second sighting in a row. A
 // final report that is under way already will do.
 func (a *App) Wedge(free Report, maxResends int) error {
 	if a.Update != nil || a.Pending != nil {
@@ -68,16 +69,31 @@ func (a *App) Wedge(free Report, maxResends int) error {
 		a.Wedged = true
 	case a.Last == nil:
 		a.conclude(free)
-		a.Last.Resends = 1
+		a.Last.Resends, a.Last.Resent = 1, free.At
 	case a.Last.Resends < maxResends:
 		r := a.Last.Report
 		r.At, r.Channel = free.At, free.Channel
 		a.Last.Resends++
+		a.Last.Resent = free.At
 		a.queue(r)
 	case !held:
 		return errUnchanged // all that there is to say was said
 	}
 	return nil
+}
+
+// resendPause is how long after the last resend an answer proves that it helped, and that the next time is another one: two
+// machines with one id, of which each frees the other's update, would go on for ever if any answer did.
+const resendPause = 24 * time.Hour
+
+// helped reports whether an answer at now that is not "in progress" settles that the verdict was sent again. A clock that was
+// put back since settles it as well.
+func (v *Verdict) helped(now time.Time) bool {
+	if v == nil || v.Resends == 0 {
+		return false
+	}
+	since := now.Sub(v.Resent)
+	return since < 0 || since >= resendPause
 }
 
 // outcome is what a report tells about an update.

@@ -138,8 +138,9 @@ func (r Report) Final() bool { return r.Type == eventComplete }
 
 // Verdict is the last final report of an app, kept for a server that lost it.
 type Verdict struct {
-	Report  Report `json:"report"`
-	Resends int    `json:"resends,omitempty"`
+	Report  Report    `json:"report"`
+	Resends int       `json:"resends,omitempty"`
+	Resent  time.Time `json:"resent,omitzero"` // the last time
 }
 
 // clone copies a and everything that a transition may change in place.
@@ -170,7 +171,7 @@ func (a *App) onWallClock() {
 		times = append(times, &a.Wait.Until, &a.Wait.PutBackFrom, &a.Wait.PutBackUntil)
 	}
 	if a.Last != nil {
-		times = append(times, &a.Last.Report.At)
+		times = append(times, &a.Last.Report.At, &a.Last.Resent)
 	}
 	if a.Seen != nil {
 		times = append(times, &a.Seen.At)

@@ -392,7 +392,12 @@ var rules = []rule{
 		if held {
 			a.LastCheck = x.shown
 		}
-		if !bookServed(a, x.shown) && !held && !a.Wedged {
+		helped := a.Last != nil && a.Last.Resends > 0 &&
+			(x.shown.Before(a.Last.Resent) || !x.shown.Before(a.Last.Resent.Add(24*time.Hour)))
+		if helped {
+			a.Last.Resends = 0
+		}
+		if !bookServed(a, x.shown) && !held && !a.Wedged && !helped {
 			return nothing
 		}
 		a.Wedged = false
@@ -463,10 +468,11 @@ var rules = []rule{
 			r := a.Last.Report
 			r.At, r.Channel = x.report.At, x.report.Channel
 			a.Last.Resends++
+			a.Last.Resent = x.report.At
 			bookQueue(a, r)
 		case a.Wedged:
 			bookConclude(a, x.report)
-			a.Last.Resends = 1
+			a.Last.Resends, a.Last.Resent = 1, x.report.At
 		default:
 			a.Wedged = true
 		}

@@ -286,8 +286,8 @@ func (w *Wait) lapse() {
 
 // Checked notes a check that changed nothing else. It is written only where that matters to what comes later.
 func (a *App) Checked(now time.Time) error {
-	held, served := a.Wait.Active(now), a.Wait.served(now)
-	if !a.Wedged && !held && !served {
+	held, served, helped := a.Wait.Active(now), a.Wait.served(now), a.Last.helped(now)
+	if !a.Wedged && !held && !served && !helped {
 		return errUnchanged
 	}
 	a.Wedged = false
@@ -296,6 +296,9 @@ func (a *App) Checked(now time.Time) error {
 	}
 	if served {
 		a.Wait.lapse()
+	}
+	if helped {
+		a.Last.Resends = 0
 	}
 	return nil
 }
