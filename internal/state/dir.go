@@ -59,7 +59,7 @@ func Resolve(explicit, firstApp string) (string, error) {
 // ErrLocked says that another process has it. A journal that is damaged, or that belongs to another machine id, is set
 // aside under another name and logged.
 func Open(path, machineID string, log *slog.Logger) (*Dir, error) {
-	return openDir(path, machineID, hostHash(), log)
+	return openDir(path, machineID, hostHash("/", os.Getenv), log)
 }
 
 // openDir is Open on the machine that host stands for.

@@ -5,6 +5,7 @@ import "io"
 // What tests need of the inside.
 var (
 	OpenOn     = openDir // Open on the machine that the third argument stands for
+	HostHash   = hostHash
 	Encode     = encode
 	Decode     = decode
 	ErrBroken  = errBroken

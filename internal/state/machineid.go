@@ -2,7 +2,6 @@ package state
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,8 +17,8 @@ import (
 const machineIDFile = "machine-id"
 
 // keptMachineID returns the id that the directory keeps, making one where there is none, and the file's second line. That is host, a hash
-// of the host's own /etc/machine-id: on a cloned disk it differs, and the clone gets an id of its own, since two machines with one id would
-// free and finish each other's updates on the server.
+// of the host's own /etc/machine-id (see hostHash): on a cloned disk it differs, and the clone gets an id of its own, since two machines with
+// one id would free and finish each other's updates on the server.
 func keptMachineID(dir, host string, log *slog.Logger) (id, hash string, err error) {
 	path := filepath.Join(dir, machineIDFile)
 	content, err := os.ReadFile(path)
@@ -55,16 +54,6 @@ func writeMachineID(path, id, hash string) error {
 		return fmt.Errorf("write machine id: %w", err)
 	}
 	return nil
-}
-
-// hostHash is a hash of the host's machine id, which itself is not to be passed on (machine-id(5)); "" if it has none.
-func hostHash() string {
-	id, err := os.ReadFile("/etc/machine-id")
-	if err != nil || len(strings.TrimSpace(string(id))) < 32 {
-		return ""
-	}
-	sum := sha256.Sum256([]byte("omahaclient " + strings.TrimSpace(string(id))))
-	return hex.EncodeToString(sum[:])
 }
 
 func newUUID() string {
