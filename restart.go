@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func (c *Client) restart(now time.Time) error {
 			errs = append(errs, c.retire(key, now))
 		}
 	}
-	if err := c.dir.CleanAll(); err != nil {
+	if err := c.dir.CleanAll(slices.Collect(maps.Keys(c.cfg.fetchers))); err != nil {
 		c.cfg.logger.Warn("payloads left behind", "error", err)
 	}
 	c.collect()

@@ -74,20 +74,39 @@ func (d *Dir) Clean(appID string, keep []string) error {
 	})
 }
 
-// CleanAll removes every payload folder that no record in the journal keeps: what apps left that are gone.
-func (d *Dir) CleanAll() error {
-	keep := map[string][]string{}
+// CleanAll removes every payload folder that no record in the journal keeps: what apps left that are gone. Of what payloads
+// share it keeps the folders of these media types; the others too while an update is open or waits for a restart, since its program may
+// still look there.
+func (d *Dir) CleanAll(mediaTypes []string) error {
+	keep, open := map[string][]string{}, false
 	for _, id := range d.Journal.IDs() {
-		keep[path.Base(folder(id))] = d.Journal.Get(id).Keeps()
+		rec := d.Journal.Get(id)
+		keep[path.Base(folder(id))] = rec.Keeps()
+		open = open || rec.Update != nil || rec.Pending != nil
 	}
 	return d.within(func(root *os.Root) error {
-		if info, err := root.Lstat(payloadsDir); err == nil && !info.IsDir() {
-			return fmt.Errorf("%s is no folder (links are not followed): remove it", filepath.Join(d.Path, payloadsDir))
-		}
-		return cleanFolder(root, payloadsDir, func(app string) (bool, error) {
+		err := cleanRealFolder(root, d.Path, payloadsDir, func(app string) (bool, error) {
 			return len(keep[app]) > 0, cleanApp(root, path.Join(payloadsDir, app), keep[app])
 		})
+		if open {
+			return err
+		}
+		var shared []string
+		for _, mediaType := range mediaTypes {
+			shared = append(shared, path.Base(sharedName(mediaType)))
+		}
+		return errors.Join(err, cleanRealFolder(root, d.Path, sharedDir, func(name string) (bool, error) {
+			return slices.Contains(shared, name), nil
+		}))
 	})
+}
+
+// cleanRealFolder is cleanFolder for one of our own, in whose place there is to be nothing else.
+func cleanRealFolder(root *os.Root, dir, name string, keep func(string) (bool, error)) error {
+	if info, err := root.Lstat(name); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is no folder (links are not followed): remove it", filepath.Join(dir, name))
+	}
+	return cleanFolder(root, name, keep)
 }
 
 func (d *Dir) within(fn func(*os.Root) error) error {

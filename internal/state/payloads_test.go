@@ -89,7 +89,7 @@ func TestCleanAll_keepsWhatOpenUpdatesNeed(t *testing.T) {
 			d := open(t, dir)
 			take(t, d.Journal, appA, tc.steps...)
 			file, gone := payload(t, d, appA, "2.0.0"), payload(t, d, "io.example.gone", "2.0.0")
-			must(t, d.CleanAll())
+			must(t, d.CleanAll(nil))
 			want(t, "payload kept", exists(t, file), tc.keep)
 			want(t, "payload of an app that is gone kept", exists(t, gone), false)
 			want(t, "journal", exists(t, filepath.Join(dir, "journal.db")), true)
@@ -123,7 +123,7 @@ func TestClean_followsNoLinks(t *testing.T) {
 				must(t, os.RemoveAll(link))
 				must(t, os.Symlink(victim, link))
 
-				err := errors.Join(d.Clean(appA, nil), d.CleanAll())
+				err := errors.Join(d.Clean(appA, nil), d.CleanAll(nil))
 				want(t, "what it pointed to", exists(t, filepath.Join(victim, app, identity("2.0.0"))), true)
 				want(t, "link", exists(t, link), tc.refused)
 				if want(t, "refused", err != nil, tc.refused); !tc.refused {
@@ -146,7 +146,49 @@ func TestCleanAll_strangeFiles(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 		}
 	}
-	must(t, d.CleanAll())
+	must(t, d.CleanAll(nil))
 	want(t, "payload", exists(t, file), true)
 	want(t, "strange files", slices.ContainsFunc(strange, func(path string) bool { return exists(t, path) }), false)
+}
+
+// What payloads of a media type shared is removed with its fetcher, though not from under an update that is still open.
+func TestCleanAll_sharedOfATypeThatIsGone(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		steps []step
+		keep  bool
+	}{
+		{"nothing open", append(toOffered[:4:4], succeed), false},
+		{"offered", toOffered, true},
+		{"installed", toInstalled, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := open(t, t.TempDir())
+			take(t, d.Journal, appA, tc.steps...)
+			blob := func(mediaType string) string {
+				dir, err := d.SharedDir(mediaType)
+				must(t, err)
+				path := filepath.Join(dir, "blobs", "x")
+				must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+				must(t, os.WriteFile(path, nil, 0o600))
+				return path
+			}
+			used, gone := blob("application/vnd.example.used"), blob("application/vnd.example.gone")
+			must(t, d.CleanAll([]string{"binary", "application/vnd.example.used"}))
+			want(t, "what is used", exists(t, used), true)
+			want(t, "what is not", exists(t, gone), tc.keep)
+			want(t, "its folder", exists(t, filepath.Dir(filepath.Dir(gone))), tc.keep)
+		})
+	}
+}
+
+// A link in the place of what is shared is not followed, and told of.
+func TestCleanAll_sharedIsALink(t *testing.T) {
+	base := t.TempDir()
+	d := open(t, filepath.Join(base, "state"))
+	victim := filepath.Join(base, "victim")
+	must(t, os.MkdirAll(filepath.Join(victim, "x"), 0o700))
+	must(t, os.Symlink(victim, filepath.Join(d.Path, "shared")))
+	want(t, "told", d.CleanAll(nil) != nil, true)
+	want(t, "what it pointed to", exists(t, filepath.Join(victim, "x")), true)
 }
