@@ -140,6 +140,7 @@ func TestAck_stateDirDeleted(t *testing.T) {
 		}
 		c := open()
 		o := w.updates(c).next()
+		synctest.Wait() // what was being reported is written
 		must(t, os.RemoveAll(w.dir))
 		must(t, o.Ack(nil))
 		must(t, c.Close())
