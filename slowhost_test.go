@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nebraska/omahaclient"
@@ -32,6 +33,7 @@ func TestWithWorkers_endlessFetchHoldsOneForADay(t *testing.T) {
 		if took := time.Since(start); took > 25*time.Hour {
 			t.Errorf("it took %v", took)
 		}
+		synctest.Wait() // the worker is free before the failure is on disk
 		failure := status(t, c, appA).LastError
 		wantFailure(t, failure, "fetch", omaha.ExitTransfer)
 		wantErr(t, failure, fetcher.ErrTooSlow)
