@@ -63,7 +63,7 @@ func Open(path, machineID string, log *slog.Logger) (*Dir, error) {
 }
 
 // openDir is Open on the machine that host stands for.
-func openDir(path, machineID, host string, log *slog.Logger) (*Dir, error) {
+func openDir(path, machineID, host string, log *slog.Logger) (d *Dir, err error) {
 	if err := makeDir(path); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
@@ -73,20 +73,25 @@ func openDir(path, machineID, host string, log *slog.Logger) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{Path: path, MachineID: machineID, lock: lock}
+	defer func() {
+		if d == nil { // after a panic (of the log handler's) as well
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	made := &Dir{Path: path, MachineID: machineID, lock: lock}
 	if machineID == "" {
-		d.host = new(string)
-		if d.MachineID, *d.host, err = keptMachineID(path, host, log); err != nil {
-			return nil, errors.Join(advise(err), lock.Close())
+		made.host = new(string)
+		if made.MachineID, *made.host, err = keptMachineID(path, host, log); err != nil {
+			return nil, advise(err)
 		}
 	}
-	s, apps, err := openStore(filepath.Join(path, journalFile), d.MachineID, log)
+	s, apps, err := openStore(filepath.Join(path, journalFile), made.MachineID, log)
 	if err != nil {
-		return nil, errors.Join(advise(err), lock.Close())
+		return nil, advise(err)
 	}
-	s.beside = d.restore
-	d.Journal = newJournal(s, apps)
-	return d, nil
+	s.beside = made.restore
+	made.Journal = newJournal(s, apps)
+	return made, nil
 }
 
 // advise adds to an error what can be done about it.

@@ -64,6 +64,21 @@ func TestDo_logHandlerPanics(t *testing.T) {
 	}
 }
 
+// A start that a log handler's panic ends keeps the directory from nobody.
+func TestOpen_logHandlerPanics(t *testing.T) {
+	for _, message := range []string{
+		"journal transaction begins", "journal transaction written", "journal set aside, starting afresh from the server's copy",
+	} {
+		t.Run(message, func(t *testing.T) {
+			dir, at := t.TempDir(), new(string)
+			must(t, os.WriteFile(filepath.Join(dir, "journal.db"), []byte("junk"), 0o600))
+			*at = message
+			want(t, "panic", panics(func() { _, _ = state.Open(dir, machine, slog.New(panicky{at: at})) }), true)
+			take(t, open(t, dir).Journal, appA, sendInfo)
+		})
+	}
+}
+
 // Whoever waits for a transaction that a panic cut short is told.
 func TestDo_logHandlerPanicsForOthers(t *testing.T) {
 	at := new(string)

@@ -49,9 +49,14 @@ type store struct {
 
 // openStore opens machine's journal and returns the records in it. A file that is damaged or somebody else's is set aside.
 // The caller owns the directory.
-func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App, error) {
+func openStore(path, machine string, log *slog.Logger) (opened *store, apps map[string]*App, err error) {
 	s := &store{path: path, machine: machine, log: log}
-	apps, err := s.load()
+	defer func() {
+		if opened == nil { // after a panic (of the log handler's) as well
+			err = errors.Join(err, s.close())
+		}
+	}()
+	apps, err = s.load()
 	if err == nil {
 		err = s.open()
 	}
@@ -70,7 +75,7 @@ func openStore(path, machine string, log *slog.Logger) (*store, map[string]*App,
 	if apps == nil {
 		apps = map[string]*App{}
 		if err := s.initialize(nil); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("write journal %s: %w", path, err), s.close())
+			return nil, nil, fmt.Errorf("write journal %s: %w", path, err)
 		}
 	}
 	return s, apps, nil
