@@ -53,20 +53,17 @@ func full(now time.Time) *state.App {
 
 // eachTime calls fn for every time in v.
 func eachTime(path string, v reflect.Value, fn func(path string, at *time.Time)) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			eachTime(path, v.Elem(), fn)
-		}
-	case reflect.Slice:
+	switch kind := v.Kind(); {
+	case kind == reflect.Pointer && !v.IsNil():
+		eachTime(path, v.Elem(), fn)
+	case kind == reflect.Slice:
 		for i := range v.Len() {
 			eachTime(path, v.Index(i), fn)
 		}
-	case reflect.Struct:
-		if at, ok := v.Addr().Interface().(*time.Time); ok {
-			fn(path, at)
-			return
-		}
+	case kind == reflect.Struct && v.Type() == reflect.TypeFor[time.Time]():
+		at, _ := reflect.TypeAssert[*time.Time](v.Addr())
+		fn(path, at)
+	case kind == reflect.Struct:
 		for i := range v.NumField() {
 			eachTime(path+"."+v.Type().Field(i).Name, v.Field(i), fn)
 		}
