@@ -76,6 +76,12 @@ func inBubble(t *testing.T, story func(t *testing.T, w *world)) {
 	})
 }
 
+// pass lets time pass in a bubble; outside of one it panics.
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func onSockets(t *testing.T) *world {
 	t.Helper()
 	w := &world{Server: testserver.New(), t: t, dir: t.TempDir(), log: &logbook{}}

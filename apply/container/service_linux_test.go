@@ -327,8 +327,12 @@ func TestCrash_ServiceWhileTheOldOneStops(t *testing.T) {
 	if id := only(t, c).ID; id != old {
 		t.Errorf("container %s; want %s", id, old)
 	}
-	time.Sleep(3 * time.Second) // beyond the end of a stop that is still under way
-	only(t, c)
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for range 30 { // beyond the end of a stop that is still under way
+		<-look.C
+		only(t, c)
+	}
 	must(t, answers(data, "1.0.0").Probe(t.Context()))
 	must(t, service(c, answers(data, "2.0.0")).Apply(t.Context(), offer(second, "2.0.0")))
 	only(t, c)
