@@ -65,15 +65,21 @@ func serving(args []string) error {
 			select {}
 		}
 	}
+	var underWay sync.Map // timers of the calls that take their time, by call
 	engine, err := client.New(client.WithHost(args[0]),
 		client.WithHTTPRequestHook(func(r *http.Request) error {
 			tell(r, "before: ")
 			if call := callOf(r); strings.HasSuffix(call, "/stop") || strings.HasPrefix(call, "DELETE") {
-				time.AfterFunc(takes/3, func() { tell(r, "during: ") })
+				underWay.Store(call, time.AfterFunc(takes/3, func() { tell(r, "during: ") }))
 			}
 			return nil
 		}),
-		client.WithHTTPResponseHook(func(r *http.Response) { tell(r.Request, "after: ") }))
+		client.WithHTTPResponseHook(func(r *http.Response) {
+			if timer, ok := underWay.LoadAndDelete(callOf(r.Request)); ok {
+				timer.(*time.Timer).Stop() // it took none
+			}
+			tell(r.Request, "after: ")
+		}))
 	if err != nil {
 		return err
 	}
