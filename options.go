@@ -146,9 +146,10 @@ func WithReleaseIndex(url string, keys ...string) AppOption {
 	return func(a *appConfig) { a.releaseIndex, a.indexKeys, a.indexSet = url, keys, true }
 }
 
-// WithStateDir names the directory for the journal, the machine id and fetched payloads; it is made private to its owner
-// and used by one Client at a time. Defaults to the first entry of $STATE_DIRECTORY; else $XDG_STATE_HOME,
-// ~/.local/state, or /var/lib for root without a home, plus omahaclient/<id of the first app>.
+// WithStateDir names the directory for the journal, the machine id and fetched payloads. A folder that is new or empty is made
+// private to its owner, what is written always is; one Client at a time uses it. Defaults to the first entry of
+// $STATE_DIRECTORY; else $XDG_STATE_HOME, ~/.local/state, or /var/lib for root without a home, plus
+// omahaclient/<id of the first app>.
 func WithStateDir(dir string) Option {
 	return func(c *config) { c.stateDir, c.dirGiven = dir, true }
 }
