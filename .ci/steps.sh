@@ -91,7 +91,8 @@ fuzz_build() {
 	done
 }
 
-# fuzz_one PACKAGE TARGET BINARY IMPORTPATH fuzzes for the time that is $0. What is found by and by is kept where go test keeps it.
+# fuzz_one PACKAGE TARGET BINARY IMPORTPATH fuzzes for the time that is $0, from the inputs in the repository: what earlier runs on this
+# machine came upon is not gone through again, which could take all of that time.
 # An input is not made smaller (-test.fuzzminimizetime): for those of FuzzArchive that took up to a minute each, in which nothing was fuzzed.
 #
 # Go before 1.27 sometimes fails at the end of the fuzzing time with nothing but "context deadline exceeded"
@@ -99,7 +100,7 @@ fuzz_build() {
 fuzz_one() {
 	local log="$work/$2.log"
 	if ! (cd "$1" && "$3" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "$0" -test.fuzzminimizetime 1x -test.parallel 1 \
-		-test.timeout 0 -test.fuzzcachedir "$(go env GOCACHE)/fuzz/$4") >"$log" 2>&1; then
+		-test.timeout 0 -test.fuzzcachedir "$work/fuzz/$4") >"$log" 2>&1; then
 		if ! grep -q '^ *context deadline exceeded$' "$log" || grep -qE 'Failing input|panic|_test\.go:' "$log"; then
 			printf '\n%s\n' "FAILED: $1 $2" >&2
 			cat "$log" >&2
