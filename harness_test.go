@@ -37,13 +37,14 @@ type world struct {
 	dir      string
 	log      *logbook
 	patience time.Duration // for what must come
+	bubble   bool          // time is virtual
 }
 
 // inBubble tells a story whose time is virtual and whose network is in memory.
 func inBubble(t *testing.T, story func(t *testing.T, w *world), opts ...testserver.Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{Server: testserver.New(opts...), t: t, dir: t.TempDir(), log: &logbook{}, patience: 60 * 24 * time.Hour}
+		w := &world{Server: testserver.New(opts...), t: t, dir: t.TempDir(), log: &logbook{}, patience: 60 * 24 * time.Hour, bubble: true}
 		w.StartMemory()
 		t.Cleanup(w.Close)
 		story(t, w)
@@ -146,8 +147,12 @@ func (w *world) once(c *omahaclient.Client) *stream {
 	return s
 }
 
-// stop ends the stream and waits until it is closed.
+// stop ends the stream and waits until it is closed. On virtual time what was being reported arrives before: the server may come to
+// the end of a request that was cut off at any later moment, after reports that follow.
 func (s *stream) stop() {
+	if s.w.bubble {
+		synctest.Wait()
+	}
 	s.end(errDone)
 	for range s.ch { // what was on its way stays open
 	}
