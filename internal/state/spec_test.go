@@ -11,8 +11,8 @@ import (
 	"github.com/nebraska/omahaclient/internal/state"
 )
 
-// The rules of a record, with what they do by the book (book_test.go), written a second time and without looking at the first: as tables of what is allowed when, and
-// plain assignments. The types alone are the journal's.
+// The rules of a record, written a second time and without looking at the first: as tables of what is allowed when, and
+// plain assignments (book_test.go). The types alone are the journal's.
 
 // outcome is what becomes of a transition.
 type outcome int
