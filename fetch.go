@@ -20,6 +20,7 @@ import (
 
 	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/internal/wait"
 	"github.com/nebraska/omahaclient/omaha"
 )
 
@@ -388,7 +389,7 @@ func (c *Client) handOver(ctx context.Context, a *app, u *state.Update, payloads
 			return err
 		}
 		c.step(a, err)
-		if err := sleep(ctx, tries.next()); err != nil {
+		if err := wait.For(ctx, tries.next()); err != nil {
 			return err
 		}
 	}
@@ -404,16 +405,4 @@ func (c *Client) step(a *app, err error) {
 			a.err = &Error{Op: "fetch", AppID: a.id, Code: omaha.ExitError, Err: err}
 		}
 	})
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // FleetLock applies updates under a lock of the cluster's (the FleetLock protocol, as Zincati and airlock speak it), so that
@@ -73,7 +74,7 @@ func (l FleetLock) take(ctx context.Context) error {
 		if err == nil {
 			return endOf(ctx)
 		}
-		if pause(ctx, l.poll()) != nil {
+		if wait.For(ctx, l.poll()) != nil {
 			return fmt.Errorf("%w; last: %w", endOf(ctx), err)
 		}
 	}
@@ -108,7 +109,7 @@ func (l FleetLock) Resume(ctx context.Context, client *omahaclient.Client, appID
 			log.Warn("fleet lock is not released yet", "error", err)
 		}
 		said = err != nil
-		if err := pause(ctx, l.poll()); err != nil {
+		if err := wait.For(ctx, l.poll()); err != nil {
 			return err
 		}
 	}
@@ -159,7 +160,7 @@ func (s *serving) releaseForgotten() {
 			said = true
 			s.Logger.Warn("fleet lock of an earlier configuration is not released yet", "error", err)
 		}
-		if left == 0 || pause(s.streaming, fleetPoll) != nil {
+		if left == 0 || wait.For(s.streaming, fleetPoll) != nil {
 			return
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/internal/state"
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // fleetKey is what a lock manager tells locks by.
@@ -114,7 +115,7 @@ func lockNotes(ctx context.Context, dir string) (unlock func(), err error) {
 		if !errors.Is(err, state.ErrLocked) {
 			return unlock, err
 		}
-		if err := pause(ctx, turn); err != nil {
+		if err := wait.For(ctx, turn); err != nil {
 			return nil, fmt.Errorf("another update asks the lock manager: %w", err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/secrets"
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // Probe tells whether what was installed is healthy. It returns nil or why not, and ends with ctx.
@@ -114,7 +115,7 @@ func Systemd(unit string, stays time.Duration) Probe {
 			return err
 		})
 		for end := time.Now().Add(stays); err == nil && time.Now().Before(end); {
-			if err = pause(ctx, min(probePause, time.Until(end))); err != nil {
+			if err = wait.For(ctx, min(probePause, time.Until(end))); err != nil {
 				return fmt.Errorf("probe unit %s: %w", unit, err)
 			}
 			var now unitState
@@ -172,25 +173,13 @@ func retry(ctx context.Context, what string, within time.Duration, try func(cont
 		if last == nil || limit.Err() == nil { // a try that was cut short tells less than the one before
 			last = err
 		}
-		if pause(limit, probePause) == nil {
+		if wait.For(limit, probePause) == nil {
 			continue
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		return fmt.Errorf("%s: not healthy within %v: %w", what, within, last)
-	}
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // tryEnv tells a program that Recover is to end it: it is executed to see whether it starts.
@@ -31,7 +33,7 @@ func (b Binary) try(ctx context.Context, x executable, version string) error {
 		cmd.Env = append(os.Environ(), tryEnv+"="+version)
 		err := run(ctx, cmd)
 		// Another goroutine's child may hold our file open for writing between its fork and its exec (go.dev/issue/22315).
-		if !errors.Is(err, syscall.ETXTBSY) || n >= busyTries || pause(ctx, 20*time.Millisecond) != nil {
+		if !errors.Is(err, syscall.ETXTBSY) || n >= busyTries || wait.For(ctx, 20*time.Millisecond) != nil {
 			return err
 		}
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // Limits of what is asked for to look at it.
@@ -147,19 +149,19 @@ func (l *lookup) content(ctx context.Context, p place, kind string, d ocispec.De
 
 // get asks for a document of at most limit bytes, again where that may help.
 func (l *lookup) get(ctx context.Context, address string, limit int64) (answered, error) {
-	wait := l.wait
+	delay := l.wait
 	for try := 1; ; try++ {
 		got, err := l.once(ctx, address, limit)
 		if ctx.Err() != nil {
-			return answered{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+			return answered{}, wait.Ended(ctx)
 		}
 		if err == nil || try >= l.tries || !worthAnother(err) {
 			return got, err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := wait.For(ctx, delay); err != nil {
 			return answered{}, err
 		}
-		wait = min(2*wait, lookupTimeout)
+		delay = min(2*delay, lookupTimeout)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nebraska/omahaclient/internal/download"
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 const (
@@ -274,7 +275,7 @@ func (p *pull) fetchParts(ctx context.Context) error {
 	}
 	_ = group.Wait() // they are in errs
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx)) // once, not for each blob
+		return wait.Ended(ctx) // once, not for each blob
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if more := len(errs) - maxReasons; more > 0 {
@@ -299,7 +300,7 @@ func (p *pull) fetchBlob(ctx context.Context, kind string, d ocispec.Descriptor,
 		return download.Result{Size: d.Size}, nil
 	}
 	reused := download.Present(p.blobs, d.Digest.Encoded(), "") > 0
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
 		got, err := p.download(ctx, download.Job{
 			Root: p.blobs, Name: d.Digest.Encoded(), URLs: p.registries.urls(kind, d.Digest),
 			Size: d.Size, SHA256: sha256, Progress: progress,
@@ -311,7 +312,7 @@ func (p *pull) fetchBlob(ctx context.Context, kind string, d ocispec.Descriptor,
 			}
 			return got, err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := wait.For(ctx, delay); err != nil {
 			return got, err
 		}
 		reused = true

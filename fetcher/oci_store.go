@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nebraska/omahaclient/internal/download"
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // The folders of a store.
@@ -181,26 +182,14 @@ func (s *store) alive(dir string) bool {
 
 // lock waits until nobody else, in this process or another one, writes or reads claims, which takes them milliseconds.
 func (s *store) lock(ctx context.Context) (unlock func(), err error) {
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+	for delay := time.Millisecond; ; delay = min(2*delay, 100*time.Millisecond) {
 		unlock, err := download.Lock(s.root, "lock")
 		if !errors.Is(err, download.ErrBusy) {
 			return unlock, err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := wait.For(ctx, delay); err != nil {
 			return nil, fmt.Errorf("wait for %s: %w", filepath.Join(s.path, "lock"), err)
 		}
-	}
-}
-
-// pause waits for d or ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/nebraska/omahaclient/internal/secrets"
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // exchange is one call of Do: what its attempts share. One goroutine uses it.
@@ -168,12 +169,7 @@ func (x *exchange) note(resp *http.Response) {
 // interrupted is the error of a call whose ctx ended. It says why there was need for more than one attempt, which may be why there
 // was not time enough; but it is no AnswerError: the next attempt might have been answered.
 func (x *exchange) interrupted(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		err = fmt.Errorf("omaha request to %s: %w", shownURL(x.endpoint), cause)
-	} else {
-		err = fmt.Errorf("omaha request to %s: %w: %w", shownURL(x.endpoint), err, cause)
-	}
+	err := fmt.Errorf("omaha request to %s: %w", shownURL(x.endpoint), wait.Ended(ctx))
 	if x.failed != nil {
 		err = fmt.Errorf("%w; the attempt before failed: %w", err, x.failed)
 	}

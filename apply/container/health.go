@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/nebraska/omahaclient/internal/wait"
 	"github.com/nebraska/omahaclient/pool"
 )
 
@@ -108,7 +109,7 @@ func (u *update) waitFor(limit context.Context, which, id string) error {
 				return err
 			}
 		}
-		if ended := pause(limit, healthPause); ended != nil {
+		if ended := wait.For(limit, healthPause); ended != nil {
 			if err != nil && !errors.Is(err, ended) {
 				ended = fmt.Errorf("%w: %w", ended, err)
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // times limit what an engine may take. Tests have their own.
@@ -44,21 +46,9 @@ func (e *engine) again(ctx context.Context, stop time.Duration, fn func(ctx cont
 		if err == nil || last == nil || limit.Err() == nil { // a try that was cut short tells less than the one before
 			last = err
 		}
-		if err == nil || isForeign(err) || pause(limit, e.pause) != nil {
+		if err == nil || isForeign(err) || wait.For(limit, e.pause) != nil {
 			return last
 		}
-	}
-}
-
-// pause waits, and returns an error when ctx ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/nebraska/omahaclient"
+	"github.com/nebraska/omahaclient/internal/wait"
 	"github.com/nebraska/omahaclient/omaha"
 )
 
@@ -157,7 +158,7 @@ func (u *update) started(ctx context.Context, old *container.InspectResponse) er
 		if c != nil && running(c) {
 			return nil
 		}
-		if err := pause(ctx, u.pause); err != nil {
+		if err := wait.For(ctx, u.pause); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/apply"
 	"github.com/nebraska/omahaclient/fetcher"
+	"github.com/nebraska/omahaclient/internal/wait"
 	"github.com/nebraska/omahaclient/omaha"
 )
 
@@ -122,7 +123,7 @@ func (s Service) Restore(ctx context.Context, c *omahaclient.Client, appID strin
 		return err
 	}
 	defer done()
-	for wait := e.pause; ; wait = min(2*wait, maxPause) {
+	for delay := e.pause; ; delay = min(2*delay, maxPause) {
 		err := s.Recover(ctx)
 		if err == nil {
 			break
@@ -130,7 +131,7 @@ func (s Service) Restore(ctx context.Context, c *omahaclient.Client, appID strin
 		if s.Logger != nil {
 			s.Logger.Warn("container not recovered yet, trying again", "container", s.Name, "error", err)
 		}
-		if pause(ctx, wait) != nil {
+		if wait.For(ctx, delay) != nil {
 			return err
 		}
 	}

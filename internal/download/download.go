@@ -16,7 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
+
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // Job is one download. Root, Name and URLs are required; of SHA256 and SHA1 only the better one is used.
@@ -145,7 +146,7 @@ func (d *download) hash(ctx context.Context, f io.Reader, limit int64) (n int64,
 	d.sum.reset()
 	for {
 		if ctx.Err() != nil {
-			return n, ctxError(ctx)
+			return n, wait.Ended(ctx)
 		}
 		k, err := io.ReadFull(f, d.buf)
 		d.sum.write(d.buf[:k])
@@ -170,32 +171,6 @@ func (d *download) result() Result {
 }
 
 func pathIn(root *os.Root, name string) string { return filepath.Join(root.Name(), name) }
-
-// ctxError is the context's error and, where it says more, its cause.
-func ctxError(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
-		return fmt.Errorf("%w: %w", ctx.Err(), cause)
-	}
-	return ctx.Err()
-}
-
-// sleep waits for d or ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		if ctx.Err() != nil {
-			return ctxError(ctx)
-		}
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctxError(ctx)
-	}
-}
 
 // isInternal tells the names that the engine uses for itself.
 func isInternal(name string) bool {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // Get reads a small blob of at most Limits.MaxSize bytes into memory, with the requests, time limits and retries of Fetch. It writes nothing
@@ -17,11 +19,11 @@ func Get(ctx context.Context, job Job) ([]byte, error) {
 	ms := newMirrors(job.URLs, job.Limits)
 	for {
 		began := time.Now()
-		m, wait := ms.next(began)
+		m, delay := ms.next(began)
 		if m == nil {
 			return nil, ms.err()
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := wait.For(ctx, delay); err != nil {
 			return nil, err
 		}
 		content, err := d.get(ctx, m)
@@ -29,7 +31,7 @@ func Get(ctx context.Context, job Job) ([]byte, error) {
 			return content, nil
 		}
 		if ctx.Err() != nil {
-			return nil, ctxError(ctx)
+			return nil, wait.Ended(ctx)
 		}
 		d.log(ctx, m, err)
 		now := time.Now()

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/nebraska/omahaclient/internal/wait"
 )
 
 // run completes the partial file and verifies it.
@@ -18,11 +20,11 @@ func (d *download) run(ctx context.Context) error {
 	}
 	for {
 		began := time.Now()
-		m, wait := ms.next(began)
+		m, delay := ms.next(began)
 		if m == nil {
 			return ms.err()
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := wait.For(ctx, delay); err != nil {
 			return err
 		}
 		before := d.received
@@ -31,7 +33,7 @@ func (d *download) run(ctx context.Context) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return ctxError(ctx)
+			return wait.Ended(ctx)
 		}
 		f := classOf(err)
 		if f.class == fatal {
