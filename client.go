@@ -215,7 +215,7 @@ func (c *Client) Close() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
-	if err := c.deliver(ctx, c.reporting(), true); err != nil {
+	if err := c.deliver(ctx, c.queued(c.reporting()), true); err != nil {
 		c.cfg.logger.Info("reports left for the next start", "error", err)
 	}
 	c.server.CloseIdleConnections()

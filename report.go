@@ -76,7 +76,14 @@ func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) er
 	now := time.Now()
 	r := c.report(a, ev.Type, ev.Result, ev.PreviousVersion, ev.NextVersion, c.sessionOf(a), now)
 	r.Code = int(ev.ErrorCode)
-	err = c.journal.Do(a.key, func(rec *state.App) error { return rec.Send(r) })
+	var sent uint64
+	err = c.journal.Do(a.key, func(rec *state.App) error {
+		if err := rec.Send(r); err != nil {
+			return err
+		}
+		sent = rec.Outbox[len(rec.Outbox)-1].Seq
+		return nil
+	})
 	switch {
 	case errors.Is(err, state.ErrFull):
 		return fmt.Errorf("send event: %w: app %s: %w for a server that has not taken them: send fewer, or this one again later", ErrOutboxFull, a.id, state.ErrFull)
@@ -85,7 +92,7 @@ func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) er
 	case err != nil:
 		return fmt.Errorf("send event: %w", closedOr(err))
 	}
-	return c.deliver(ctx, apps, false)
+	return c.deliver(ctx, map[*app]goal{a: {sent, sent}}, false)
 }
 
 func (c *Client) sessionOf(a *app) string {
@@ -98,14 +105,15 @@ func (c *Client) sessionOf(a *app) string {
 }
 
 // Flush waits until every recorded report is delivered, or ctx ends, and tries at once, with backoff. Reports that the
-// server refuses for good (an app that it does not know) are returned as *Error and stay queued.
+// server refuses for good (an app that it does not know) are returned as *Error and stay queued; so are, as *Error, those that it never
+// acknowledged for a day, which are dropped.
 func (c *Client) Flush(ctx context.Context) error {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	return c.deliver(ctx, c.reporting(), false)
+	return c.deliver(ctx, c.queued(c.reporting()), false)
 }
 
 // reporting lists the apps with reports to deliver, those that are leaving included.
@@ -121,14 +129,22 @@ func (c *Client) reporting() []*app {
 	return append(apps, c.leavingApps()...)
 }
 
-// deliver sends the apps' reports until all that are recorded now are delivered or refused. With once it tries once.
-func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
-	goals := map[*app]uint64{}
+// goal is what is to be delivered of an app's reports, by their numbers.
+type goal struct{ first, last uint64 }
+
+// queued is all that the apps have to report now.
+func (c *Client) queued(apps []*app) map[*app]goal {
+	goals := map[*app]goal{}
 	for _, a := range apps {
 		if out := c.journal.Get(a.key).Outbox; len(out) > 0 {
-			goals[a] = out[len(out)-1].Seq
+			goals[a] = goal{out[0].Seq, out[len(out)-1].Seq}
 		}
 	}
+	return goals
+}
+
+// deliver sends the apps' reports until all up to the goals are delivered or refused. With once it tries once.
+func (c *Client) deliver(ctx context.Context, goals map[*app]goal, once bool) error {
 	tries := newFailures(c.cfg.schedule)
 	for began := time.Now(); ; {
 		left := c.undelivered(goals)
@@ -138,7 +154,7 @@ func (c *Client) deliver(ctx context.Context, apps []*app, once bool) error {
 		now := time.Now()
 		_, err := c.visitAll(ctx, left, func(a *app) (visit, bool) {
 			// Another contact may have delivered them while this one waited, or have failed: all who wait share the tries.
-			return visit{app: a}, len(c.undelivered(map[*app]uint64{a: goals[a]})) > 0 && a.failures.tryNow(began, now)
+			return visit{app: a}, len(c.undelivered(map[*app]goal{a: goals[a]})) > 0 && a.failures.tryNow(began, now)
 		})
 		if err != nil {
 			return err
@@ -206,12 +222,12 @@ func (c *Client) firstQueued(a *app) uint64 {
 }
 
 // givenUp is the error for reports that will never be delivered.
-func (c *Client) givenUp(goals map[*app]uint64) error {
+func (c *Client) givenUp(goals map[*app]goal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
-	for a, goal := range goals {
-		if a.givenUp == goal {
+	for a, g := range goals {
+		if g.first <= a.givenUp && a.givenUp <= g.last {
 			errs = append(errs, &Error{Op: "report", AppID: a.id, Code: omaha.CodeOf(errUntaken), Err: errUntaken})
 		}
 	}
@@ -219,10 +235,10 @@ func (c *Client) givenUp(goals map[*app]uint64) error {
 }
 
 // undelivered returns the apps that still have reports up to their goal.
-func (c *Client) undelivered(goals map[*app]uint64) []*app {
+func (c *Client) undelivered(goals map[*app]goal) []*app {
 	var left []*app
-	for a, goal := range goals {
-		if out := c.journal.Get(a.key).Outbox; len(out) > 0 && out[0].Seq <= goal {
+	for a, g := range goals {
+		if out := c.journal.Get(a.key).Outbox; len(out) > 0 && out[0].Seq <= g.last {
 			left = append(left, a)
 		}
 	}

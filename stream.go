@@ -442,7 +442,7 @@ func (c *Client) CheckNow(ctx context.Context, appIDs ...string) error {
 	for _, v := range visits {
 		errs = append(errs, v.err)
 		if v.late {
-			_ = c.deliver(ctx, []*app{v.app}, true) // or by the next who delivers
+			_ = c.deliver(ctx, c.queued([]*app{v.app}), true) // or by the next who delivers
 		}
 	}
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package omahaclient_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -66,6 +67,34 @@ func TestStuck_eventOfTheProgramThatIsNeverAcknowledged(t *testing.T) {
 		}
 		w.flush(c)
 		want(t, "status", w.instance(appA).Status, testserver.Complete)
+	})
+}
+
+// What is flushed and given up is no success, whatever is delivered behind it; the next Flush has nothing to complain of.
+func TestStuck_flushTellsOfWhatWasGivenUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		c := w.client(app(appA))
+		w.refusing(func(e testserver.Event) bool { return e.Type == 54 })
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, event := range []omaha.EventType{54, 55} { // queued, whatever happens
+			if err := c.SendEvent(done, appA, omaha.Event{Type: event, Result: 1}); !errors.Is(err, context.Canceled) {
+				t.Fatalf("SendEvent: %v", err)
+			}
+		}
+		second := make(chan error, 1)
+		go func() { second <- c.SendEvent(t.Context(), appA, omaha.Event{Type: 56, Result: 1}) }()
+		synctest.Wait()
+		err := c.Flush(t.Context())
+		wantFailure(t, err, "report", omaha.ExitError)
+		if err := <-second; err != nil {
+			t.Errorf("SendEvent of an event that was delivered: %v", err)
+		}
+		want(t, "pending", status(t, c, appA).PendingEvents, 0)
+		want(t, "lines in the log", len(w.log.lines("report given up")), 1)
+		must(t, c.SendEvent(t.Context(), appA, omaha.Event{Type: 57, Result: 1}))
+		must(t, c.Flush(t.Context()))
 	})
 }
 
