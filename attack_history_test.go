@@ -217,7 +217,7 @@ func freezeAttacks() []attack {
 			want: index,
 		},
 		{
-			threat: "slow retrieval", who: "index host", does: "stops amid the index",
+			threat: "slow retrieval", who: "index host", does: "stops amid the index", stops: true,
 			do: quiet(func(s *siege) {
 				s.Payloads.Fail(indexPath, -1, testserver.FileFault{Stall: true, After: 3})
 			}),
@@ -325,11 +325,7 @@ func keyAttacks() []attack {
 				s.key = newPublisher(s.t)
 				s.pinned = []string{s.key.public}
 				s.key.announces(s.world, "5.0.0", 10)
-			},
-			then: func(s *siege) {
-				if s.index && len(s.log.lines("and the update server does not offer it")) == 0 {
-					s.t.Errorf("the new key's index was not read\n%s", s.log)
-				}
+				s.reason = "version 5.0.0 is released, and the update server does not offer it" // so the new key's index was read
 			},
 			want: []outcome{unnoticed, unnoticed, unnoticed, alarm, alarm},
 		},

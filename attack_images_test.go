@@ -109,7 +109,7 @@ func (s *siege) signs(img, to testregistry.Image, key *ecdsa.PrivateKey) {
 
 // fetcher is the program's, for images.
 func (h *hub) fetcher(s *siege) omahaclient.Option {
-	f := fetcher.OCI{Platform: "linux/amd64", MirrorsDir: os.DevNull, StallTimeout: time.Second, Tries: 1, RetryWait: time.Millisecond}
+	f := fetcher.OCI{Platform: "linux/amd64", MirrorsDir: os.DevNull, StallTimeout: s.stall, Tries: 1, RetryWait: time.Millisecond}
 	if s.cosign {
 		der, err := x509.MarshalPKIXPublicKey(&h.cosign.PublicKey)
 		must(s.t, err)
@@ -263,13 +263,13 @@ func imageAttacks() []attack {
 			want: []outcome{givenBack(11), givenBack(11), givenBack(11)},
 		},
 		{
-			threat: "slow retrieval", who: "registry", does: "stops amid a layer",
+			threat: "slow retrieval", who: "registry", does: "stops amid a layer", stops: true,
 			do: func(s *siege) {
 				s.hub.Spoil(testregistry.Always(s.hub.images[0].Layers[0].Digest.String(), testregistry.Stall(3)))
 			}, want: []outcome{putOff, putOff, putOff},
 		},
 		{
-			threat: "slow retrieval", who: "registry", does: "stops amid the list of what is attached",
+			threat: "slow retrieval", who: "registry", does: "stops amid the list of what is attached", stops: true,
 			do: spoil("/referrers/", testregistry.Stall(3)), want: []outcome{harmless, putOff, putOff},
 		},
 		{

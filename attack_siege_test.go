@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,6 +56,7 @@ type attack struct {
 	do     func(s *siege)
 	then   func(s *siege) // looks closer, where nothing was taken
 	drip   bool           // takes minutes: on virtual time, without sockets
+	stops  bool           // something stops in the middle: the program waits a second for it to go on, and not a minute
 	want   []outcome      // for each setup
 }
 
@@ -70,6 +72,8 @@ type siege struct {
 	runs    string   // version that the program gives for itself
 	options []omahaclient.AppOption
 	limit   time.Duration     // WithMaxStaleness
+	stall   time.Duration     // how long the program waits for the next byte
+	reason  string            // what an alarm has to say; "" for anything
 	detours map[string]string // where connections end up, by the address that they were meant for
 	virtual bool              // time is
 	reads   bool              // installs waits until the index is read, too
@@ -92,7 +96,7 @@ func evil(genuine []byte) []byte {
 func besiege(t *testing.T, w *world, set setup) *siege {
 	t.Helper()
 	s := &siege{
-		world: w, setup: set, key: newPublisher(t), limit: 300 * time.Millisecond, detours: map[string]string{}, group: w.group(appA),
+		world: w, setup: set, key: newPublisher(t), limit: 300 * time.Millisecond, stall: w.patience, detours: map[string]string{}, group: w.group(appA),
 	}
 	s.pinned = []string{s.key.public}
 	if set.image {
@@ -111,6 +115,12 @@ func (a *attack) begin(t *testing.T, set setup, want outcome) {
 	story := func(t *testing.T, w *world) {
 		s := besiege(t, w, set)
 		s.answers, s.virtual = line, a.drip
+		switch {
+		case a.drip:
+			s.stall = 0 // the default
+		case a.stops:
+			s.stall = time.Second
+		}
 		a.do(s)
 		s.endsIn(want)
 		if a.then != nil && want != taken {
@@ -161,10 +171,7 @@ func (s *siege) unproved(version string) {
 func (s *siege) program() *omahaclient.Client {
 	s.t.Helper()
 	apps := append([]omahaclient.AppOption{omahaclient.WithChannel(track)}, s.options...)
-	files := fetcher.HTTP{Client: s.http(), MaxSize: 1 << 20, StallTimeout: time.Second, Tries: 1, RetryWait: time.Millisecond}
-	if s.virtual {
-		files.StallTimeout = 0 // the default
-	}
+	files := fetcher.HTTP{Client: s.http(), MaxSize: 1 << 20, StallTimeout: s.stall, Tries: 1, RetryWait: time.Millisecond}
 	opts := []omahaclient.Option{
 		omahaclient.WithStateDir(s.dir), omahaclient.WithMachineID(machine), omahaclient.WithHTTPClient(s.http()),
 		omahaclient.WithLogger(slog.New(slog.NewTextHandler(s.log, nil))), omahaclient.WithFetcher("binary", files),
@@ -306,7 +313,7 @@ func (s *siege) soFar(c *omahaclient.Client, before int, want outcome) outcome {
 	st := status(s.t, c, appA)
 	codes := s.codes()
 	switch {
-	case want == alarm && s.raised.Load() > 0 && st.Stale != "" && len(s.log.lines("may be kept from updates")) > 0:
+	case want == alarm && s.raised.Load() > 0 && st.Stale != "" && strings.Contains(st.Stale, s.reason) && len(s.log.lines("may be kept from updates")) > 0:
 		return alarm
 	case len(codes) > before && codes[before] == "9": // omaha.ExitTransfer
 		return putOff

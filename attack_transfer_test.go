@@ -130,9 +130,9 @@ func transferAttacks() []attack {
 				}
 			},
 		},
-		{threat: slow, who: "mirror", does: "stops amid the file", do: at(true, payload, stalls), want: everywhere(putOff)},
-		{threat: slow, who: "one of two mirrors", does: "stops amid the file", do: at(false, payload, stalls), want: everywhere(harmless)},
-		{threat: slow, who: "mirror", does: "stops amid the statement", do: at(true, document, stalls), want: unless(harmless, putOff)},
+		{threat: slow, who: "mirror", does: "stops amid the file", stops: true, do: at(true, payload, stalls), want: everywhere(putOff)},
+		{threat: slow, who: "one of two mirrors", does: "stops amid the file", stops: true, do: at(false, payload, stalls), want: everywhere(harmless)},
+		{threat: slow, who: "mirror", does: "stops amid the statement", stops: true, do: at(true, document, stalls), want: unless(harmless, putOff)},
 		{
 			threat: slow, who: "mirror", does: "a byte of the file a second", drip: true,
 			do: func(s *siege) {
@@ -171,7 +171,7 @@ func transferAttacks() []attack {
 			want: []outcome{harmless, harmless, harmless, alarm, alarm},
 		},
 		{
-			threat: "freeze", who: "mirror", does: "stops amid the file for ever", do: at(true, payload, stalls),
+			threat: "freeze", who: "mirror", does: "stops amid the file for ever", stops: true, do: at(true, payload, stalls),
 			want: []outcome{putOff, putOff, putOff, alarm, alarm},
 		},
 		{
