@@ -104,6 +104,7 @@ func fetchClasses() []fetchClass {
 		{fetcher.ErrDigest, "verify", omaha.ExitHash},
 		{fetcher.ErrSize, "verify", omaha.ExitSize},
 		{fetcher.ErrUnsupportedType, "fetch", omaha.ExitUnsupportedType},
+		{fetcher.ErrBadURL, "fetch", omaha.ExitResponseInvalid},
 		{fetcher.ErrNoHash, "verify", omaha.ExitVerification},
 		{fetcher.ErrBadReference, "fetch", omaha.ExitResponseInvalid},
 		{fetcher.ErrBadImage, "verify", omaha.ExitVerification},

@@ -224,7 +224,7 @@ func TestNames_areFetchedByHTTPOnly(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.group(appA).Publish(testserver.Release{Version: "2.0.0", Files: []testserver.File{{Name: scheme + path, Content: []byte("payload")}}})
 			w.updates(w.client(app(appA)))
-			want(t, "code", w.reaches(appA, testserver.Error).ErrorCode, 9)
+			want(t, "code", w.reaches(appA, testserver.Error).ErrorCode, 34)
 		})
 	}
 }

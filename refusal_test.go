@@ -22,6 +22,7 @@ func TestBackoff_unusableReleases(t *testing.T) {
 		{"unsupported type", testserver.File{Name: "app.bin", Content: good, ContentType: "application/x-unheard-of"}, 3},
 		{"no hash", testserver.File{Name: "app.bin", Content: good, SHA1: testserver.None}, 12},
 		{"no package", testserver.File{}, 34},
+		{"nothing that can be asked for it", testserver.File{Name: "ftp://payloads.example/app.bin", Content: good}, 34},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			simulate(t, func(t *testing.T, w *simWorld) {
@@ -42,6 +43,32 @@ func TestBackoff_unusableReleases(t *testing.T) {
 				simRare(t, m, 40, failures[1], time.Now(), 90*time.Minute)
 				simWant(t, "phase", m.status().Phase, omahaclient.BackingOff)
 				simWant(t, "offers", len(m.seen()), 0)
+			})
+		})
+	}
+}
+
+// An image for an app that expects files, as Nebraska announces it: without type and hash. What helps is said, and no less safe way.
+func TestBackoff_imageForAnAppOfFiles(t *testing.T) {
+	const image = "registry.example/ns/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for name, r := range map[string]testserver.Release{
+		"alone":         {Version: "2.0.0", Image: image},
+		"with a port":   {Version: "2.0.0", Image: "registry.example:5000/ns/app:2.0.0"},
+		"with its hash": {Version: "2.0.0", Codebases: []string{"registry.example/ns/"}, Files: []testserver.File{{Name: "app", Content: simContent("2.0.0")}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *simWorld) {
+				w.channel(testserver.Policy{}).Publish(r)
+				m := w.machine("m")
+				m.start()
+				m.run()
+				simPass(17 * time.Hour)
+				if n := len(simErrors(m.record(), 34)); n != 2 {
+					t.Fatalf("%d attempts in 17 hours; want 2; %s", n, simHistory(m.record()))
+				}
+				if err := m.status().LastError; !strings.Contains(err.Error(), "WithPayloadType") || strings.Contains(err.Error(), "Unverified") {
+					t.Errorf("%v; want the option that helps", err)
+				}
 			})
 		})
 	}

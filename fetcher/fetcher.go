@@ -47,8 +47,8 @@ type Payload struct {
 // Fetcher fetches the payloads of one media type. Fetch returns only what it verified. It is called from several goroutines at
 // the same time, for different jobs; it stops soon after ctx is done, with an error that wraps ctx's.
 //
-// Errors wrap [ErrSize], [ErrDigest], [ErrTooSlow], [ErrNoHash], [ErrNoSpace], [ErrUnsupportedType], [ErrBadReference] or
-// [ErrBadImage]; any other error counts as a failed transfer. Where several mirrors failed in different ways an error can wrap
+// Errors wrap [ErrSize], [ErrDigest], [ErrTooSlow], [ErrNoHash], [ErrNoSpace], [ErrUnsupportedType], [ErrBadURL],
+// [ErrBadReference] or [ErrBadImage]; any other error counts as a failed transfer. Where several mirrors failed in different ways an error can wrap
 // several of them.
 //
 // A Fetcher that keeps in Job.Shared what several payloads need can have a method Collect(ctx context.Context, shared string) error:
@@ -62,6 +62,8 @@ type Fetcher interface {
 var (
 	// ErrUnsupportedType: no Fetcher is registered for the source's media type.
 	ErrUnsupportedType = errors.New("unsupported payload type")
+	// ErrBadURL: the server announced no http or https address that a payload could be asked for at.
+	ErrBadURL = download.ErrBadURL
 	// ErrNoHash: the server announced no usable hash, and HTTP.AllowUnverified is not set.
 	ErrNoHash = errors.New("no usable hash")
 	// ErrSize: what a mirror has is not of the announced size, or larger than allowed.

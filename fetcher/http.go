@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/download"
@@ -66,6 +68,12 @@ func (h HTTP) fetch(ctx context.Context, job Job) (Payload, error) {
 	sha1 := src.SHA1
 	if len(sha1) != 20 { // what cannot be a hash counts as absent
 		sha1 = nil
+	}
+	if err := download.Usable(src.URLs); err != nil { // first: of an image reference, no hash is to be asked for
+		if !slices.ContainsFunc(src.URLs, func(u string) bool { return strings.Contains(u, "://") }) {
+			err = fmt.Errorf("%w: if it is a container image, give the app WithPayloadType(\"application/vnd.oci.image\"); beside an image, a file needs a full URL", err)
+		}
+		return Payload{}, err
 	}
 	switch {
 	case len(src.SHA256) != 0 && len(src.SHA256) != 32:

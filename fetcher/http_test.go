@@ -128,6 +128,40 @@ func TestHTTP_needsAHash(t *testing.T) {
 	}
 }
 
+// What nobody can be asked for is no transfer that may go better: it is told apart, with what to correct, and without what is secret in it.
+func TestHTTP_needsAnAddress(t *testing.T) {
+	url, _ := serve(t)
+	for name, tt := range map[string]struct {
+		urls []string
+		says string // "" where the fetch goes well
+	}{
+		"none":                  {nil, "add one to the package"},
+		"another scheme":        {[]string{"ftp://user:secret@payloads.example/f"}, "http or https"},
+		"two other schemes":     {[]string{"ftp://payloads.example/f", "file:///f"}, "nor can 1 more"},
+		"a reference":           {[]string{"registry.example/ns/app:1.0.0"}, "WithPayloadType"},
+		"a reference with port": {[]string{"127.0.0.1:5000/ns/app:1.0.0"}, "WithPayloadType"},
+		"no host":               {[]string{"https:///f"}, "names no host"},
+		"no URL":                {[]string{"http://secret:%zz@payloads.example/f"}, "cannot be parsed"},
+		"one is good":           {[]string{"ftp://payloads.example/f", url}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := jobFor(t, url)
+			job.Source.URLs = tt.urls
+			p, err := fetcher.HTTP{}.Fetch(t.Context(), job)
+			if tt.says == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				isContent(t, p, job)
+				return
+			}
+			if !errors.Is(err, fetcher.ErrBadURL) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%v; want %q in it, and no secret", err, tt.says)
+			}
+		})
+	}
+}
+
 // Names are labels: whatever a server says, one file is written, in the payload's own folder.
 func TestHTTP_writesNowhereElse(t *testing.T) {
 	url, _ := serve(t)

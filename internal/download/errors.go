@@ -15,6 +15,7 @@ var (
 	ErrTooSlow = errors.New("too slow")
 	ErrNoSpace = errors.New("no space left on the disk")
 	ErrBusy    = errors.New("another fetch is at work on it")
+	ErrBadURL  = errors.New("unusable address")
 	ErrMissing = errors.New("not there") // the mirror says so: 4xx, but not 408 or 429
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -47,18 +48,46 @@ func newMirrors(urls []string, limits Limits) *mirrors {
 			continue
 		}
 		seen[raw] = true
-		u, err := url.Parse(raw)
-		if err != nil { // its text would show the URL, and what is secret in it
-			ms.all = append(ms.all, &mirror{label: "a URL", last: finalf("it cannot be parsed: correct it on the server")})
-			continue
-		}
-		m := &mirror{url: u, key: mirrorKey(raw), label: redact(u), pause: newBackoff(limits)}
+		u, label, err := address(raw)
+		m := &mirror{url: u, key: mirrorKey(raw), label: label, last: err, pause: newBackoff(limits)}
 		ms.all = append(ms.all, m)
-		if m.last = checkURL(u); m.last == nil {
+		if err == nil {
 			ms.queue = append(ms.queue, m)
 		}
 	}
 	return ms
+}
+
+// address reads where a blob is. label is what may be shown of it, whatever is wrong with it.
+func address(raw string) (u *url.URL, label string, err error) {
+	u, err = url.Parse(raw)
+	if err != nil { // its text would show the URL, and what is secret in it
+		return nil, "a URL", finalf("it cannot be parsed: correct it on the server")
+	}
+	return u, redact(u), checkURL(u)
+}
+
+// Usable says whether one at least of the addresses could be asked: ErrBadURL, and why the first cannot be, where none could.
+func Usable(urls []string) error {
+	var first error
+	for _, raw := range urls {
+		_, label, err := address(raw)
+		switch {
+		case err == nil:
+			return nil
+		case first == nil && !strings.Contains(raw, "://"):
+			first = fmt.Errorf("%w: %s has no http:// or https:// in front", ErrBadURL, label)
+		case first == nil:
+			first = fmt.Errorf("%w: %s: %w", ErrBadURL, label, err)
+		}
+	}
+	if first == nil {
+		return fmt.Errorf("%w: there is none: add one to the package on the server", ErrBadURL)
+	}
+	if more := len(urls) - 1; more > 0 {
+		return fmt.Errorf("%w; nor can %d more be used", first, more)
+	}
+	return first
 }
 
 func newBackoff(l Limits) backoff.BackOff {
