@@ -1,5 +1,5 @@
-// The developer tools, each at one exact version. A module of its own, outside go.work, so that
-// nothing of theirs reaches the library's go.mod. Run them with: GOWORK=off go tool -modfile=tools/go.mod NAME
+// The developer tools, each at one exact version. A module of its own, so that nothing of theirs reaches the library's go.mod.
+// In this folder: go tool NAME (with GOWORK=off where a go.work of yours lies above).
 module github.com/nebraska/omahaclient/tools
 
 go 1.26.0
