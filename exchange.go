@@ -98,6 +98,9 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 			c.fall(ctx, append(again, rest(visits, req, part)...), err)
 			return missing
 		}
+		if resp.RetryAfter > 0 {
+			c.postponeChecks(visits, time.Now().Add(resp.RetryAfter))
+		}
 		var culprits []*app
 		left := len(missing)
 		for i, v := range pick(visits, part) {
@@ -109,7 +112,7 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 			if isFault(answer.Err) {
 				culprits = append(culprits, v.app)
 			}
-			if c.heard(v, part.Apps[i], sent[v.app], answer, resp.RetryAfter) { //nolint:contextcheck // blobs that nobody needs go, whether or not the call goes on
+			if c.heard(v, part.Apps[i], sent[v.app], answer) { //nolint:contextcheck // blobs that nobody needs go, whether or not the call goes on
 				again = append(again, v)
 			}
 		}
@@ -124,13 +127,13 @@ func (c *Client) round(ctx context.Context, visits []*visit, reports bool) (miss
 }
 
 // heard acts on the answer to what was asked of an app, and reports whether it is to be asked again.
-func (c *Client) heard(v *visit, ask omaha.AppRequest, sent []state.Report, answer omaha.AppResponse, retryAfter time.Duration) (again bool) {
+func (c *Client) heard(v *visit, ask omaha.AppRequest, sent []state.Report, answer omaha.AppResponse) (again bool) {
 	sent = sent[:len(ask.Events)]
 	if v.check == ask.Check {
-		c.answered(v, sent, answer, retryAfter)
+		c.answered(v, sent, answer)
 		return false
 	}
-	c.answered(&visit{app: v.app, ping: true}, sent, answer, retryAfter)
+	c.answered(&visit{app: v.app, ping: true}, sent, answer)
 	if answer.Delivered == 0 {
 		c.unchecked(v, answer.Err)
 		return false

@@ -3,6 +3,8 @@ package omahaclient
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/nebraska/omahaclient/internal/state"
@@ -10,7 +12,7 @@ import (
 )
 
 // answered acts on the server's answer for one app.
-func (c *Client) answered(v *visit, sent []state.Report, answer omaha.AppResponse, retryAfter time.Duration) {
+func (c *Client) answered(v *visit, sent []state.Report, answer omaha.AppResponse) {
 	a, now := v.app, time.Now()
 	delivered := min(answer.Delivered, len(sent))
 	if delivered > 0 {
@@ -18,9 +20,6 @@ func (c *Client) answered(v *visit, sent []state.Report, answer omaha.AppRespons
 	}
 	if c.note(v, now, answer.Err, delivered, len(sent)-delivered) && now.Sub(sent[0].At) > patience {
 		c.giveUp(a, sent[0])
-	}
-	if retryAfter > 0 {
-		c.postponeChecks(a, now.Add(retryAfter))
 	}
 	switch {
 	case v.check:
@@ -116,11 +115,37 @@ func (c *Client) count(a *app, err error) {
 	a.failures.last, a.failures.counted = err, false
 }
 
-// postponeChecks keeps the server's wish for the next check, across restarts.
-func (c *Client) postponeChecks(a *app, until time.Time) {
-	if err := c.journal.Do(a.key, func(rec *state.App) error { return rec.Postpone(until) }); err != nil {
-		c.cfg.logger.Error("server-asked delay cannot be written", "app_id", a.id, "error", err)
+// postponeChecks keeps the server's wish for the next check, across restarts. Whichever apps it was asked about, it is one server: all
+// keep to it.
+func (c *Client) postponeChecks(visits []*visit, until time.Time) {
+	c.mu.Lock()
+	apps := slices.Clone(c.apps)
+	c.mu.Unlock()
+	for _, v := range visits {
+		if v.app.leaving {
+			apps = append(apps, v.app)
+		}
 	}
+	var writes sync.WaitGroup // the journal writes what comes together at once
+	for _, a := range apps {
+		writes.Go(func() {
+			if err := c.journal.Do(a.key, func(rec *state.App) error { return rec.Postpone(until) }); err != nil {
+				c.cfg.logger.Error("server-asked delay cannot be written", "app_id", a.id, "error", err)
+			}
+		})
+	}
+	writes.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for _, a := range apps {
+		if !a.busy { // the others are planned when they are let go
+			a.once = false // as in begin
+			c.planCheck(a, c.journal.Get(a.key), now)
+			c.enqueue(a)
+		}
+	}
+	c.changed()
 }
 
 // unanswered notes that the server's answer leaves the app out even when it is asked about it alone.
@@ -137,9 +162,7 @@ func (c *Client) fall(ctx context.Context, visits []*visit, err error) {
 	var answer *omaha.AnswerError
 	ended := ctx.Err() != nil
 	if errors.As(err, &answer) && answer.RetryAfter > 0 && !ended {
-		for _, v := range visits {
-			c.postponeChecks(v.app, time.Now().Add(answer.RetryAfter))
-		}
+		c.postponeChecks(visits, time.Now().Add(answer.RetryAfter))
 	}
 	for _, v := range visits {
 		if ended {

@@ -216,6 +216,59 @@ func TestRetryAfter_postponesTheNextCheck(t *testing.T) {
 	}
 }
 
+// It is one server: what it asks for holds for the apps that it was not asked about, and for no CheckNow.
+func TestRetryAfter_isForEveryApp(t *testing.T) {
+	for name, fault := range map[string]testserver.Fault{
+		"with an answer": testserver.Extra("Retry-After", "36000"),
+		"in place of it": testserver.StatusFault(http.StatusServiceUnavailable, "Retry-After", "36000"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.offering(appA, "1.0.0")
+				w.offering(appB, "1.0.0")
+				c := w.client(app(appA), app(appB))
+				s := w.updates(c)
+				w.Fail(1, fault)
+				asked := time.Now()
+				_ = c.CheckNow(t.Context(), appA)
+				synctest.Wait()
+				until := asked.Add(10 * time.Hour)
+				if st := status(t, c, appB); st.NextCheck.Before(until) || !strings.Contains(st.Reason, "server asked") {
+					t.Errorf("next check at %v, because of %q", st.NextCheck, st.Reason)
+				}
+				s.silent(9 * time.Hour)
+				want(t, "checks of the other", len(w.checks(appB)), 0)
+				s.stop()
+				must(t, c.Close())
+				c = w.client(app(appA), app(appB))
+				s = w.updates(c)
+				s.silent(50 * time.Minute)
+				want(t, "checks of the other", len(w.checks(appB)), 0)
+				must(t, c.CheckNow(t.Context(), appB))
+				want(t, "checks of the other", len(w.checks(appB)), 1)
+				s.stop()
+			})
+		})
+	}
+}
+
+// A round asks about each app once, although the answer about the first asks for a delay.
+func TestRetryAfter_doesNotHoldUpARound(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.offering(appA, "2.0.0")
+		w.offering(appB, "1.0.0")
+		w.Fail(-1, testserver.Extra("Retry-After", "36000"))
+		c := w.client(app(appA), app(appB))
+		start := time.Now()
+		s := w.once(c)
+		must(t, s.next().Ack(nil))
+		s.closed()
+		if took := time.Since(start); took > time.Hour {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 func TestRetryAfter_survivesARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.offering(appA, "1.0.0")
