@@ -4,6 +4,7 @@ package omahaclient_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nebraska/omahaclient"
 	"github.com/nebraska/omahaclient/internal/testserver"
+	"github.com/nebraska/omahaclient/omaha"
 )
 
 const childMark = "OMAHACLIENT_TEST_CHILD"
@@ -83,6 +85,36 @@ func TestVerdict_diskFull(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An event that cannot be written stands in memory, and is delivered from there once: SendEvent waits for that, and says nothing of the
+// disk then; where ctx ends before, it says both.
+func TestSendEvent_diskFull(t *testing.T) {
+	if !inChild(t) {
+		return
+	}
+	inBubble(t, func(t *testing.T, w *world) {
+		w.group(appA)
+		c := w.client(app(appA))
+		ping := omaha.Event{Type: 54, Result: 1}
+		must(t, c.SendEvent(t.Context(), appA, ping))
+		lift := diskFull(t)
+		delivered := c.SendEvent(t.Context(), appA, ping)
+		w.Offline(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		queued := c.SendEvent(ctx, appA, ping)
+		pending := status(t, c, appA).PendingEvents
+		w.Offline(false)
+		flushed := c.Flush(t.Context())
+		lift()
+		must(t, delivered)
+		wantErr(t, queued, syscall.EFBIG)
+		wantErr(t, queued, context.DeadlineExceeded)
+		want(t, "pending", pending, 1)
+		must(t, flushed)
+		want(t, "events", w.events(appA), "54/1, 54/1, 54/1")
+	})
 }
 
 // A step that cannot be written holds the offer back: a crash could hand it over twice without a word.

@@ -54,7 +54,8 @@ func event(r state.Report) omaha.Event {
 const maxEventVersion = 256
 
 // SendEvent reports an event of the program's own for the app. The event is on disk before anything is sent; SendEvent then
-// waits until the server has it, or ctx ends: the event stays queued, and is delivered like every other report. A refusal
+// waits until the server has it, or ctx ends: the event stays queued, and is delivered like every other report. Where the disk cannot be
+// written it stands in memory; if it is not delivered from there either, the error says so too. A refusal
 // by the server is returned as an *Error. At most 48 events of an app wait for a server that cannot be reached: the next one
 // is refused with ErrOutboxFull, and those that wait are not dropped. While an update is open (fetched, offered, waiting for a restart) a final event
 // (type 3) is refused: settle the offer instead. An app's events arrive in the order of their sending. Nebraska acts on few
@@ -89,10 +90,16 @@ func (c *Client) SendEvent(ctx context.Context, appID string, ev omaha.Event) er
 		return fmt.Errorf("send event: %w: app %s: %w for a server that has not taken them: send fewer, or this one again later", ErrOutboxFull, a.id, state.ErrFull)
 	case errors.Is(err, state.ErrTransition):
 		return fmt.Errorf("send event: app %s has an update open, which a final event (type 3) would end behind its back: settle the offer instead: %w", a.id, err)
-	case err != nil:
+	case refused(err):
 		return fmt.Errorf("send event: %w", closedOr(err))
+	case err != nil: // it stands in memory, as verdicts do
+		c.noteUnwritten(a, err)
+		err = fmt.Errorf("send event: app %s: it is not on disk: %w", a.id, err)
 	}
-	return c.deliver(ctx, map[*app]goal{a: {sent, sent}}, false)
+	if undelivered := c.deliver(ctx, map[*app]goal{a: {sent, sent}}, false); undelivered != nil {
+		return errors.Join(undelivered, err)
+	}
+	return nil
 }
 
 func (c *Client) sessionOf(a *app) string {
