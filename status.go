@@ -77,6 +77,8 @@ func (c *Client) status(a *app, rec *state.App, now time.Time) AppStatus {
 		s.Reason = join(s.Reason, "the server asked for no check before "+rec.NotBefore.Format(time.RFC3339))
 	case c.stream == nil && s.Reason == "": // what the last answer said is worth more
 		s.Reason = "no stream is open: call Updates"
+	case s.Reason == "":
+		s.Reason = a.waiting(s.NextCheck)
 	}
 	if c.closing {
 		s.Reason = "the client is closed: the next one on this state directory goes on"
@@ -85,6 +87,19 @@ func (c *Client) status(a *app, rec *state.App, now time.Time) AppStatus {
 		s.Reason = join(s.Reason, fmt.Sprintf("the server refuses %d reports: %v", len(rec.Outbox), a.refusal))
 	}
 	return s
+}
+
+// waiting says why an app does nothing that only waits for its next contact.
+func (a *app) waiting(next time.Time) string {
+	at := next.Format(time.RFC3339)
+	switch {
+	case a.err != nil:
+		return fmt.Sprintf("the last attempt failed, and the next one comes with the check at %s: %v", at, a.err)
+	case a.checked.IsZero():
+		return "the first check comes at " + at
+	default:
+		return "nothing is open; the next check comes at " + at
+	}
 }
 
 func describePending(a *app, p *state.Pending) string {

@@ -53,7 +53,7 @@ func TestStatus_phases(t *testing.T) {
 			return st
 		}
 		s := w.updates(c)
-		next := is(omahaclient.Idle, "", "").NextCheck
+		next := is(omahaclient.Idle, "", "the first check comes at 2000-01-01T00:").NextCheck
 		time.Sleep(time.Until(next))
 		is(omahaclient.Checking, "", "")
 		want(t, "the check came when it was announced", w.checks(appA)[0].at, next)
@@ -64,8 +64,8 @@ func TestStatus_phases(t *testing.T) {
 		close(payload)
 		o := s.next()
 		is(omahaclient.Offered, "2.0.0", "waits for the program's verdict since 2000-01-01")
-		must(t, o.Ack(errors.New("no")))
-		is(omahaclient.Idle, "", "")
+		must(t, o.Ack(errors.New("it does not start")))
+		is(omahaclient.Idle, "", "it does not start")
 		o = s.next()
 		must(t, o.Ack(errors.New("no")))
 		is(omahaclient.BackingOff, "2.0.0", "failed 2 times")
