@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/nebraska/omahaclient/fetcher"
 	"github.com/nebraska/omahaclient/omaha"
@@ -331,6 +332,8 @@ func (c *config) validateApp(app *appConfig) {
 	if app.payloadType != "" {
 		if _, _, err := mime.ParseMediaType(app.payloadType); err != nil {
 			c.badf("WithPayloadType", "%q of app %q is no media type: %v", app.payloadType, app.id, err)
+		} else if base := fetcher.BaseType(app.payloadType); c.fetchers[base] == nil && base != typeBinary && base != typeImage {
+			c.badf("WithPayloadType", "nothing fetches %q of app %q: name a fetcher for it by WithFetcher, or %q or %q", app.payloadType, app.id, typeBinary, typeImage)
 		}
 	}
 	if app.minAge < 0 {
@@ -383,7 +386,7 @@ func appKey(id string) string { return strings.ToLower(id) }
 
 // plain reports whether s is 1 to limit printable characters, spaces among them if they are allowed.
 func plain(s string, limit int, spaces bool) bool {
-	if s == "" || len(s) > limit {
+	if s == "" || utf8.RuneCountInString(s) > limit {
 		return false
 	}
 	return strings.IndexFunc(s, func(r rune) bool {

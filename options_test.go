@@ -40,6 +40,8 @@ func badOptions() []badOption {
 		at("endpoint is relative", "/v1/update/", "/v1/update/"),
 		at("endpoint has no host", "https:///v1/update/", "https:///v1/update/"),
 		at("endpoint is of another scheme", "ftp://updates.example.com/", "ftp://updates.example.com/"),
+		at("endpoint has a port that there is not", "https://updates.example.com:65536/", "65535"),
+		at("endpoint has port 0", "https://updates.example.com:0/", "65535"),
 		with("empty app id", "WithApp", `""`, omahaclient.WithApp("", "1.0.0")),
 		with("app id with a slash", "WithApp", "a/b", omahaclient.WithApp("a/b", "1.0.0")),
 		with("app id of dots", "WithApp", `".."`, omahaclient.WithApp("..", "1.0.0")),
@@ -56,6 +58,7 @@ func badOptions() []badOption {
 		with("channel too long", "WithChannel", long, appWith(omahaclient.WithChannel(long))),
 		with("channel with a line break", "WithChannel", `"a\nb"`, appWith(omahaclient.WithChannel("a\nb"))),
 		with("payload type", "WithPayloadType", "a b/c", appWith(omahaclient.WithPayloadType("a b/c"))),
+		with("payload type that nothing fetches", "WithPayloadType", "application/x-tpye", appWith(omahaclient.WithPayloadType("application/x-tpye; a=b"))),
 		with("min age", "WithMinAge", "-1h0m0s", appWith(omahaclient.WithMinAge(-time.Hour))),
 		with("nil option", "New", "nil", nil),
 		with("empty state dir", "WithStateDir", "empty", omahaclient.WithStateDir("")),
@@ -166,12 +169,13 @@ func TestNew_takes(t *testing.T) {
 		{"no channel", endpoint, omahaclient.WithApp(appA, "1.0.0")},
 		{"channel with a space", endpoint, omahaclient.WithApp(appA, "1.0.0", omahaclient.WithChannel("release candidate"))},
 		{"image", endpoint, omahaclient.WithApp(appA, "1.0.0", omahaclient.WithPayloadType("application/vnd.oci.image"))},
+		{"machine id of 50 characters, not bytes", endpoint, omahaclient.WithMachineID(strings.Repeat("ü", 50))},
 		{"nil logger", endpoint, omahaclient.WithLogger(nil)},
 		{"every wait of a nanosecond", endpoint, omahaclient.WithSchedule(omahaclient.Schedule{FirstMin: 1, FirstMax: 1, Min: 1, Max: 1})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			opts := []omahaclient.Option{omahaclient.WithStateDir(t.TempDir()), tc.opt}
-			if strings.HasPrefix(tc.name, "nil") || strings.HasPrefix(tc.name, "every") {
+			if strings.HasPrefix(tc.name, "nil") || strings.HasPrefix(tc.name, "every") || strings.HasPrefix(tc.name, "machine") {
 				opts = append(opts, app(appA))
 			}
 			c, err := omahaclient.New(tc.endpoint, opts...)
@@ -254,6 +258,15 @@ func TestWithPayloadType(t *testing.T) {
 			[]omahaclient.AppOption{omahaclient.WithPayloadType(image)}, []string{image, "binary"},
 		},
 		{"an image by its scheme", testserver.Release{Image: "oci://registry.example/ns/app:1.5.0"}, nil, []string{image}},
+		{"an image by Docker's scheme", testserver.Release{Image: "docker://registry.example/ns/app:1.5.0"}, nil, []string{image}},
+		{
+			"an image by its scheme, and another type by the option", testserver.Release{Image: "OCI://registry.example/ns/app:1.5.0"},
+			[]omahaclient.AppOption{omahaclient.WithPayloadType("application/x-mine")}, []string{image},
+		},
+		{
+			"said by the server, and an image by its scheme",
+			testserver.Release{Codebases: []string{"oci://registry.example/ns/"}, Files: []testserver.File{typed}}, nil, []string{"application/x-special"},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

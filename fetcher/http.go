@@ -71,7 +71,7 @@ func (h HTTP) fetch(ctx context.Context, job Job) (Payload, error) {
 	}
 	if err := download.Usable(src.URLs); err != nil { // first: of an image reference, no hash is to be asked for
 		if !slices.ContainsFunc(src.URLs, func(u string) bool { return strings.Contains(u, "://") }) {
-			err = fmt.Errorf("%w: if it is a container image, give the app WithPayloadType(\"application/vnd.oci.image\"); beside an image, a file needs a full URL", err)
+			err = fmt.Errorf(`%w: if it is a container image, give the app WithPayloadType("application/vnd.oci.image"); beside an image, a file needs a full URL`, err)
 		}
 		return Payload{}, err
 	}

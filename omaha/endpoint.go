@@ -48,8 +48,16 @@ func endpointMistake(endpoint string, u *url.URL, err error) string {
 		return fmt.Sprintf("its scheme is %q, not https or http", u.Scheme)
 	case u.Hostname() == "":
 		return "there is no host in it"
+	case !goodPort(u.Port()):
+		return "its port is not 1 to 65535"
 	}
 	return ""
+}
+
+// goodPort reports whether something can listen there; "" is the scheme's own.
+func goodPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 // shownEndpoint is an endpoint that is none as messages may show it: as it was typed, where it cannot hold a user, a password or a
