@@ -108,6 +108,25 @@ func TestBars_endWithTheirPulls(t *testing.T) {
 	}
 }
 
+func TestBarsFit(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		columns, rows int
+		want          bool
+	}{
+		{"a terminal", 80, 24, true},
+		{"two rows", 80, 2, true},
+		{"one row", 80, 1, false},
+		{"columns without rows", 100, 0, false},
+		{"rows without columns", 0, 24, false},
+		{"neither", 0, 0, false},
+	} {
+		if got := barsFit(tc.columns, tc.rows); got != tc.want {
+			t.Errorf("%s: barsFit(%d, %d) = %v", tc.name, tc.columns, tc.rows, got)
+		}
+	}
+}
+
 // listener keeps what is written, and calls heard once want is in it.
 type listener struct {
 	want  string

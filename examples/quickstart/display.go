@@ -27,12 +27,16 @@ type display interface {
 // newDisplay draws bars on a terminal and prints lines elsewhere.
 func newDisplay(stdout io.Writer) display {
 	if f, ok := stdout.(*os.File); ok {
-		if width, _, err := cwriter.GetSize(int(f.Fd())); err == nil && width > 0 {
+		if width, height, err := cwriter.GetSize(int(f.Fd())); err == nil && barsFit(width, height) {
 			return newBars(stdout)
 		}
 	}
 	return &lines{out: stdout, quarter: map[omahaclient.Progress]int64{}}
 }
+
+// barsFit tells whether a terminal of that many columns and rows has room for a bar and the text above it. Some say that they have
+// neither, or no rows, and nothing that mpb draws is seen there.
+func barsFit(columns, rows int) bool { return columns > 0 && rows > 1 }
 
 // key tells payloads apart.
 func key(p omahaclient.Progress) omahaclient.Progress {

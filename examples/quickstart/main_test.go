@@ -184,6 +184,25 @@ func TestBars_endWithTheirDownloads(t *testing.T) {
 	}
 }
 
+func TestBarsFit(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		columns, rows int
+		want          bool
+	}{
+		{"a terminal", 80, 24, true},
+		{"two rows", 80, 2, true},
+		{"one row", 80, 1, false},
+		{"columns without rows", 100, 0, false},
+		{"rows without columns", 0, 24, false},
+		{"neither", 0, 0, false},
+	} {
+		if got := barsFit(tc.columns, tc.rows); got != tc.want {
+			t.Errorf("%s: barsFit(%d, %d) = %v", tc.name, tc.columns, tc.rows, got)
+		}
+	}
+}
+
 func TestByteSize(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1 << 10: "1.0 KiB", 3 << 19: "1.5 MiB"} {
 		if got := byteSize(n); got != want {
