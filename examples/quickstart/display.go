@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -163,6 +164,19 @@ func (b *bars) Close() {
 		bar.Abort(false) // no effect on those that are complete
 	}
 	b.drawn.Wait()
+}
+
+// warnings prints what goes wrong as it happens, for instance that a server does not answer and is asked again.
+func warnings(show io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(show, &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
 }
 
 // watch prints what each app does, or waits for, whenever that changes. The function returned ends it.

@@ -15,7 +15,7 @@ type settings struct {
 	server, channel, token string
 	apps                   []app
 	dir                    string // for state and installed files
-	watch                  bool   // print what the client waits for
+	watch                  bool   // print what the client waits for, and its warnings
 
 	size, rate int // of the demo's payloads: bytes, bytes a second
 }

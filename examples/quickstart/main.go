@@ -59,6 +59,9 @@ func options(s settings, show display) []omahaclient.Option {
 	for _, app := range s.apps {
 		opts = append(opts, omahaclient.WithApp(app.id, app.version, omahaclient.WithChannel(s.channel)))
 	}
+	if s.watch {
+		opts = append(opts, omahaclient.WithLogger(warnings(show)))
+	}
 	if s.token != "" {
 		opts = append(opts, omahaclient.WithAuthorization(func(r *http.Request) error {
 			r.Header.Set("Authorization", "Bearer "+s.token)

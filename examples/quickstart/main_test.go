@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -157,6 +158,17 @@ func TestWatch_saysWhatAnAppWaitsFor(t *testing.T) {
 	}
 }
 
+// That a server does not answer shows at the first attempt, not after the last one.
+func TestRun_saysThatTheServerIsAskedAgain(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out := &listener{want: "attempt=1 error=", heard: cancel}
+	err := run(ctx, []string{"-server", "http://" + refused(t), "-app", "io.example.App=1.0.0", "-dir", t.TempDir()}, out)
+	if err != nil || !strings.Contains(out.String(), "trying again") {
+		t.Errorf("run: %v\n%s", err, out)
+	}
+}
+
 func TestBars_endWithTheirDownloads(t *testing.T) {
 	var out listener
 	b := newBars(&out, mpb.WithAutoRefresh(), mpb.WithWidth(100))
@@ -209,6 +221,17 @@ func TestByteSize(t *testing.T) {
 			t.Errorf("byteSize(%d) = %q, want %q", n, got, want)
 		}
 	}
+}
+
+// refused is an address at which nobody listens.
+func refused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // listener keeps what is written, and calls heard once want is in it.
