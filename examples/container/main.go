@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -175,6 +176,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if s.server == "" {
 		return demo(ctx, s, show)
 	}
-	fmt.Fprintf(show, "asking %s; state and images are in %s; Ctrl-C ends this\n", s.server, s.dir)
+	fmt.Fprintf(show, "asking %s; state and images are in %s; Ctrl-C ends this\n", hostOf(s.server), s.dir)
 	return keepUpToDate(ctx, s, show)
+}
+
+// hostOf is a server's URL as it may be shown: its user, password, path and query may be secret.
+func hostOf(server string) string {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || u.User == nil && strings.Contains(server, "@") { // what looks like the host may be the user then
+		return "the server"
+	}
+	return u.Scheme + "://" + u.Host
 }
