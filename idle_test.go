@@ -22,16 +22,16 @@ func TestUpdates_idleAppsHaveNoGoroutine(t *testing.T) {
 // goroutinesWhileIdle is how many goroutines an open stream adds when the server has answered for n apps and its connections are gone.
 func goroutinesWhileIdle(t *testing.T, w *world, n int) int {
 	t.Helper()
-	apps := make([]omahaclient.Option, n)
-	for i := range apps {
+	hc := w.Client()
+	opts := []omahaclient.Option{omahaclient.WithHTTPClient(hc)}
+	for i := range n {
 		id := fmt.Sprintf("io.example.App%d", i)
 		w.offering(id, "1.0.0") // which runs here
-		apps[i] = app(id)
+		opts = append(opts, app(id))
 	}
 	synctest.Wait()
 	before := runtime.NumGoroutine()
-	hc := w.Client()
-	c := w.client(append(apps, omahaclient.WithHTTPClient(hc))...)
+	c := w.client(opts...)
 	w.updates(c)
 	for range 2 { // checks
 		time.Sleep(time.Until(status(t, c, "io.example.App0").NextCheck) + time.Minute)
