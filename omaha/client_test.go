@@ -115,16 +115,21 @@ func TestClient_Validate_endpoint(t *testing.T) {
 		{"https://updates.example.com/v1/update/\n", `"https://updates.example.com/v1/update/" is no endpoint: ` + blanks},
 		{"https://updates example.com/", `"https://updates example.com/" is no endpoint: it has a blank or line break in it: take that out, or escape it (%20 for a blank)`},
 		{"https://joe:p w@updates.example.com/", `what is given is no endpoint: it has a blank or line break in it: take that out, or escape it (%20 for a blank)`},
+		{
+			"https://joe:5150/secret@updates.example.com/v1/update/",
+			`what is given is no endpoint: an @ stands in its path: write a slash in its user or password as %2F, and an @ of the path as %40`,
+		},
 		{"https://joe:p/w@updates.example.com/", `what is given is no endpoint: it cannot be parsed: escape (%2F for a slash) what is special in its user, password or query`},
 		{"https://[::1/", `what is given is no endpoint: it cannot be parsed: are its host and port right?`},
 		{"https://updates.example.com:port/", `what is given is no endpoint: it cannot be parsed: are its host and port right?`},
+		{"https://updates.example.com:65536/", `"https://updates.example.com:65536/" is no endpoint: its port is not 1 to 65535`},
 		{"https://updates.example.com:99x/", `what is given is no endpoint: it cannot be parsed: are its host and port right?`},
 	} {
 		if err := (&omaha.Client{Endpoint: tt.endpoint}).Validate(); err == nil || err.Error() != tt.says+want {
 			t.Errorf("%q:\ngot  %v\nwant %s", tt.endpoint, err, tt.says+want)
 		}
 	}
-	for _, good := range []string{"HTTPS://updates.example.com", "http://[::1]:8000", "https://joe:p%2Fw@updates.example.com/a b", "https://updates.example.com/?a=b c"} {
+	for _, good := range []string{"HTTPS://updates.example.com", "http://[::1]:8000", "http://[::1]:65535/a%40b", "https://joe:p%2Fw@updates.example.com/a b", "https://updates.example.com/?a=b c"} {
 		if err := (&omaha.Client{Endpoint: good}).Validate(); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}

@@ -48,6 +48,8 @@ func endpointMistake(endpoint string, u *url.URL, err error) string {
 		return fmt.Sprintf("its scheme is %q, not https or http", u.Scheme)
 	case u.Hostname() == "":
 		return "there is no host in it"
+	case strings.Contains(u.EscapedPath(), "@"):
+		return "an @ stands in its path: write a slash in its user or password as %2F, and an @ of the path as %40"
 	case !goodPort(u.Port()):
 		return "its port is not 1 to 65535"
 	}
