@@ -99,7 +99,7 @@ func WithApp(id, version string, opts ...AppOption) Option {
 func WithChannel(name string) AppOption { return func(a *appConfig) { a.channel = name } }
 
 // WithPayloadType says what the app's payload is where the server does not: a media type such as
-// "application/vnd.oci.image". Defaults to "binary".
+// "application/vnd.oci.image". Defaults to "binary". A type that is neither of these needs WithFetcher.
 func WithPayloadType(mediaType string) AppOption {
 	return func(a *appConfig) { a.payloadType = mediaType }
 }

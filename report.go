@@ -112,8 +112,8 @@ func (c *Client) sessionOf(a *app) string {
 }
 
 // Flush waits until every recorded report is delivered, or ctx ends, and tries at once, with backoff. Reports that the
-// server refuses for good (an app that it does not know) are returned as *Error and stay queued; so are, as *Error, those that it never
-// acknowledged for a day, which are dropped.
+// server refuses for good (an app that it does not know) are returned as *Error and stay queued; those that it has not acknowledged for a
+// day, although it answers, are returned as *Error too, and dropped.
 func (c *Client) Flush(ctx context.Context) error {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
