@@ -342,11 +342,12 @@ func TestSecrets_whilePayloadHostsFail(t *testing.T) {
 			v.world.reaches(appA, testserver.Complete)
 			return
 		}
+		var i testserver.Instance // as it was then: the next attempt may follow at once
 		v.world.wait(what, func() bool {
-			i := v.world.instance(appA)
+			i = v.world.instance(appA)
 			return i.Status == testserver.Error && i.GrantedVersion == r.Version || i.Status == testserver.Complete && i.Version == r.Version
 		})
-		if v.world.instance(appA).Status != testserver.Error {
+		if i.Status != testserver.Error {
 			t.Errorf("%s: it did not fail", what)
 		}
 		v.look()
