@@ -210,8 +210,12 @@ func (w *world) wait(what string, cond func() bool) {
 // reaches waits until the server has an app of this machine at a status.
 func (w *world) reaches(id string, want testserver.Status) testserver.Instance {
 	w.t.Helper()
-	w.wait(fmt.Sprintf("%s is %s", id, want), func() bool { return w.instance(id).Status == want })
-	return w.instance(id)
+	var i testserver.Instance // as it was then: the next attempt may follow at once
+	w.wait(fmt.Sprintf("%s is %s", id, want), func() bool {
+		i = w.instance(id)
+		return i.Status == want
+	})
+	return i
 }
 
 func (w *world) instance(id string) testserver.Instance {
