@@ -64,7 +64,7 @@ in_workspace_or_not() {
 	fi
 }
 
-# fuzz TIME fuzzes every target for that long, one more at a time than there are processors, with a worker each, and lists what they did.
+# fuzz TIME fuzzes every target for that long, two more at a time than there are processors, with a worker each, and lists what they did.
 fuzz() {
 	local package failed=0
 	: >"$work/targets"
@@ -75,7 +75,7 @@ fuzz() {
 	echo "built after $((SECONDS - started)) s"
 	export work
 	export -f fuzz_one fuzz_line
-	xargs -r -P $(($(nproc) + 1)) -a "$work/targets" -L 1 bash -c 'fuzz_one "$@"' "$1" || failed=1
+	xargs -r -P $(($(nproc) + 2)) -a "$work/targets" -L 1 bash -c 'fuzz_one "$@"' "$1" || failed=1
 	printf '\n%-24s %-28s %12s %12s %8s\n' package target executions 'a second' inputs
 	sort "$work"/*.fuzzed
 	echo "$(grep -c . "$work/targets") targets"
