@@ -24,9 +24,9 @@
 // download started and finished, installed, complete, or failed with a code. Status says at any time where each app stands,
 // and in plain words why nothing happens.
 //
-// A release that fails is tried once more at the next check, without a download of what was whole, and then backs off for 1, 2, 4, 8 and 16 days; while
-// it does, the app tells the server that it is alive, and asks at every eighth check only whether there is another version. That
-// one is taken at once. CheckNow lifts the backoff, if a stream is open to take what it finds.
+// A release that fails is tried once more at the next check, without a download of what was whole, and then backs off for 1, 2, 4,
+// 8 and 16 days; while it does, the app tells the server that it is alive, and asks at every eighth check only whether there is
+// another version. That one is taken at once. CheckNow lifts the backoff, if a stream is open to take what it finds.
 //
 // # What a version means
 //
